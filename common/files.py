@@ -1,0 +1,113 @@
+"""Nothing half-written, ever: files and folders are written beside their place, synced, then renamed."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from common.errors import UserError
+
+PARTIAL = ".partial"
+
+
+def sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace `path` with `content` atomically and durably."""
+    beside = path.with_name(path.name + PARTIAL)
+    with open(beside, "wb") as f:
+        f.write(content)
+        f.flush()
+        os.fsync(f.fileno())
+    os.replace(beside, path)
+    sync_folder(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def digest_file(path: Path) -> str:
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def digest_tree(path: Path) -> str:
+    """sha256 over the names and contents of a file, or of every file below a folder (names sorted, hidden skipped)."""
+    if path.is_file():
+        return digest_file(path)
+    total = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        name = file.relative_to(path).as_posix()
+        if not any(part.startswith(".") or part == "__pycache__" for part in name.split("/")):
+            total.update(f"{name}\0{digest_file(file)}\0".encode())
+    return total.hexdigest()
+
+
+def partial_of(final: Path) -> Path:
+    return final.with_name(final.name + PARTIAL)
+
+
+def commit_folder(partial: Path, final: Path) -> None:
+    """Sync every file of `partial` to disk, then rename it to `final` (which must not exist)."""
+    for file in partial.rglob("*"):
+        if file.is_file():
+            fd = os.open(file, os.O_RDONLY)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        elif file.is_dir():
+            sync_folder(file)
+    sync_folder(partial)
+    os.replace(partial, final)
+    sync_folder(final.parent)
+
+
+@contextlib.contextmanager
+def new_folder(final: Path) -> Iterator[Path]:
+    """Yield `final`.partial, empty; on success it becomes `final`, on any failure it is removed."""
+    if final.exists() and (not final.is_dir() or any(final.iterdir())):
+        raise UserError("the output folder exists and is not empty", where=str(final), fix="name a new folder")
+    partial = partial_of(final)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if final.exists():
+            final.rmdir()
+        commit_folder(partial, final)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on `path`; a second holder is told, not kept waiting."""
+    with open(path, "a") as f:
+        try:
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                "another tapeout process is working on this", where=str(path), fix="wait for it, or stop it first"
+            ) from None
+        yield

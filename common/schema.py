@@ -1,0 +1,31 @@
+"""The base of every recipe section, and paths that are read relative to the recipe file.
+
+Sections are frozen and refuse unknown keys. A field typed `InputPath` names a file or folder whose *content*
+belongs to a stage's fingerprint; its own spelling does not.
+"""
+
+import os
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class InputMarker:
+    """Annotation that marks a field as the path of an input (see `InputPath`)."""
+
+
+def _beside_recipe(path: str, info: ValidationInfo) -> str:
+    base = (info.context or {}).get("base")
+    if base is None or "://" in path or os.path.isabs(path):
+        return path
+    beside = os.path.normpath(os.path.join(base, os.path.expanduser(path)))
+    return beside if os.path.exists(beside) else path
+
+
+InputPath = Annotated[str, AfterValidator(_beside_recipe), InputMarker()]
+"""A path relative to the recipe file where it exists there; else left as written (a Hub id, gs://, or relative to the
+working directory). Validate with `context={"base": folder_of_recipe}`."""

@@ -1,0 +1,1 @@
+"""Stage 3: Orbax adapter + base safetensors -> merged safetensors, PEFT adapter, certificate."""

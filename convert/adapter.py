@@ -1,0 +1,106 @@
+"""What stage 3 merges, wherever it came from: one low-rank pair, or one new value, per Hugging Face tensor."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from common.errors import UserError
+from convert.tensors import Weights
+from models.leaf import LAYER, Leaf
+from models.spec import DecoderSpec
+
+ANOTHER_MODEL = "the adapter belongs to another model: name the base that it was trained on"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor stands in the model: the recipe's name of the target, and the layer (None: outside the layers)."""
+
+    target: str
+    layer: int | None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """delta = scale * B @ A, for the HF tensor `name` of shape [out, in]."""
+
+    name: str
+    place: Place
+    rank: int
+    scale: float
+    load: Callable[[], tuple[np.ndarray, np.ndarray]]
+    """A [rank, in] and B [out, rank], float32."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """A trained tensor in HF's own layout."""
+
+    name: str
+    place: Place
+    shape: tuple[int, ...]
+    load: Callable[[], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Adapter:
+    method: str
+    """`lora` (pairs) or `full` (values)."""
+    source: str
+    """`tapeout` or `peft`."""
+    step: int | None = None
+    rank: int | None = None
+    alpha: float | None = None
+    base_digest: str | None = None
+    pairs: Mapping[str, Pair] = field(default_factory=dict)
+    values: Mapping[str, Value] = field(default_factory=dict)
+
+
+def places(spec: DecoderSpec, table: list[Leaf]) -> dict[str, Place]:
+    """Every HF tensor of the table with its place."""
+    return {name: place_of(spec, leaf, index) for leaf in table for name, index in leaf.index()}
+
+
+def place_of(spec: DecoderSpec, leaf: Leaf, index: tuple[int, ...]) -> Place:
+    at = dict(zip(leaf.stacked, index, strict=True))
+    if LAYER not in at:
+        return Place(leaf.target, None)
+    return Place(leaf.target, spec.numbers(leaf.path.rsplit(".", 1)[0])[at[LAYER]])
+
+
+def check_pairs(adapter: Adapter, base: Weights) -> dict[str, float]:
+    """Norm of every pair's delta. Raises UserError, before anything is written, for a pair that does not fit the base,
+    that is not finite, or that was never trained (its delta is zero)."""
+    norms = {}
+    for name, pair in adapter.pairs.items():
+        if name not in base.where:
+            raise UserError("the base has no such tensor", where=name, fix=ANOTHER_MODEL)
+        a, b = pair.load()
+        shape = base.where[name][1].shape
+        if (b.shape[0], a.shape[1]) != shape:
+            raise UserError(
+                f"the adapter's update has shape {[b.shape[0], a.shape[1]]}, the base's tensor {list(shape)}",
+                where=name,
+                fix=ANOTHER_MODEL,
+            )
+        if not (np.isfinite(a).all() and np.isfinite(b).all()):
+            raise UserError(
+                "the adapter holds NaN or infinity", where=name, fix="convert an earlier step, or lower learning_rate"
+            )
+        norms[name] = pair.scale * _norm_of_product(b, a)
+    untrained = [name for name, norm in norms.items() if norm == 0.0]
+    if untrained:
+        more = f" (and {len(untrained) - 1} more)" if len(untrained) > 1 else ""
+        raise UserError(
+            "a target was never trained: its update is zero",
+            where=untrained[0] + more,
+            fix="train for more steps, or leave this target out of train.lora.targets",
+        )
+    return norms
+
+
+def _norm_of_product(b: np.ndarray, a: np.ndarray) -> float:
+    """Frobenius norm of b @ a from two rank x rank Gram matrices: no product of the weight's size is formed."""
+    b64, a64 = b.astype(np.float64), a.astype(np.float64)
+    return float(np.sqrt(max(0.0, np.sum((b64.T @ b64) * (a64 @ a64.T)))))

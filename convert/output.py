@@ -1,0 +1,99 @@
+"""Files of the artifact, each streamed beside its place with its sha256 computed on the way, synced, then renamed."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from common.errors import UserError
+from common.files import PARTIAL, sync_folder
+
+CHUNK = 4 << 20
+OTHER_WEIGHTS = frozenset({".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".safetensors"})
+"""Copies of the weights in other files would still be the base's: they are not carried along."""
+
+
+class Sink:
+    """A file being written."""
+
+    def __init__(self, path: Path):
+        self.file = open(path, "wb")  # closed by `Output.new`
+        self.sha256 = hashlib.sha256()
+
+    def write(self, content: bytes | memoryview) -> None:
+        try:
+            self.file.write(content)
+        except OSError as error:  # a failing write does not say of which file
+            raise OSError(error.errno, error.strerror, self.file.name) from error
+        self.sha256.update(content)
+
+
+class Output:
+    """The artifact's folder; `digests` grows with every file that is complete."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.digests: dict[str, str] = {}
+        self.bytes = 0
+
+    @contextmanager
+    def new(self, name: str) -> Iterator[Sink]:
+        final = self.folder / name
+        final.parent.mkdir(parents=True, exist_ok=True)
+        beside = final.with_name(final.name + PARTIAL)
+        sink = Sink(beside)
+        try:
+            yield sink
+            self.bytes += sink.file.tell()
+            sink.file.flush()
+            os.fsync(sink.file.fileno())
+        except BaseException:
+            with suppress(OSError):  # what is still buffered does not fit a full disk either
+                sink.file.close()
+            beside.unlink(missing_ok=True)
+            raise
+        sink.file.close()
+        os.replace(beside, final)
+        sync_folder(final.parent)
+        self.digests[name] = sink.sha256.hexdigest()
+
+    def write(self, name: str, content: bytes) -> None:
+        with self.new(name) as sink:
+            sink.write(content)
+
+    def copy(self, source: Path, name: str) -> None:
+        with open(source, "rb") as f, self.new(name) as sink:
+            copy_range(f.fileno(), sink, 0, source.stat().st_size)
+
+
+def copy_range(fd: int, sink: Sink, begin: int, end: int) -> None:
+    """Carry bytes begin..end of an open file through unchanged."""
+    while begin < end:
+        chunk = os.pread(fd, min(CHUNK, end - begin), begin)
+        if not chunk:
+            raise UserError("a file of the base shrank while it was read", fix="leave the base alone and run again")
+        sink.write(chunk)
+        begin += len(chunk)
+
+
+def carried_files(folder: Path, weights: set[str]) -> tuple[list[str], list[str]]:
+    """Names of the files below `folder` to carry through, and of those left out (weights outside the shard plan)."""
+    carried, left_out = [], []
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if not path.is_file() or name in weights or any(part.startswith(".") for part in name.split("/")):
+            continue
+        (left_out if path.suffix in OTHER_WEIGHTS else carried).append(name)
+    return carried, left_out
+
+
+def check_space(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise UserError(
+            f"the result needs {needed / 1e6:,.0f} MB, the disk has {free / 1e6:,.0f} MB free",
+            where=str(folder),
+            fix="free space there, or choose another place with --runs DIR",
+        )

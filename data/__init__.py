@@ -1,0 +1,1 @@
+"""Stage 1: raw rows -> conversations -> token ids and loss mask -> ArrayRecord shards."""

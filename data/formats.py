@@ -1,0 +1,113 @@
+"""Row -> example: a conversation, or a plain document. What a row must hold, and what of it is kept.
+
+`Dropped` is a row that is left out and counted under its reason; a row that breaks its format is a UserError.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from common.errors import UserError
+from data.rows import column
+from models.prompt import Message
+
+ROLES = ("system", "user", "assistant")
+
+
+class Dropped(Exception):
+    """Leave the row out; the first argument is the reason it is counted under."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row, cleaned: `messages` of a conversation, or `text` of a document."""
+
+    where: str
+    messages: tuple[Message, ...] = ()
+    text: str = ""
+
+    def digest(self) -> bytes:
+        """Of the content alone, the same wherever the row stands."""
+        total = hashlib.blake2b(digest_size=16)
+        try:
+            for part in (self.text, *(part for m in self.messages for part in (m["role"], m["content"]))):
+                encoded = part.encode()
+                total.update(len(encoded).to_bytes(8, "little") + encoded)
+        except UnicodeEncodeError:
+            raise UserError("half of a surrogate pair in the text", where=self.where, fix="mend the row") from None
+        return total.digest()
+
+
+def _lines(text: str) -> str:
+    return text.replace("\r\n", "\n") if "\r" in text else text
+
+
+def final_answer(response: str) -> str:
+    """What stands in <answer>...</answer> after the reasoning; without the tags, all that follows the reasoning."""
+    if "<think>" in response and "</think>" not in response:
+        raise Dropped("cut off")
+    after = response.rpartition("</think>")[2]
+    _, opened, inside = after.partition("<answer>")
+    if not opened:
+        return after.strip()
+    inside, closed, _ = inside.rpartition("</answer>")
+    if not closed:
+        raise Dropped("cut off")
+    return inside.strip()
+
+
+def _codev_r1(row: dict[str, Any], where: str, strip_reasoning: bool) -> Example:
+    prompt = _lines(column(row, "prompt", str, where))
+    response = _lines(column(row, "response", str, where))
+    answer = final_answer(response) if strip_reasoning else response
+    return Example(where, ({"role": "user", "content": prompt}, {"role": "assistant", "content": answer}))
+
+
+def _prompt_completion(row: dict[str, Any], where: str, strip_reasoning: bool) -> Example:
+    prompt = _lines(column(row, "prompt", str, where))
+    answer = _lines(column(row, "completion", str, where))
+    answer = final_answer(answer) if strip_reasoning and "</think>" in answer else answer
+    return Example(where, ({"role": "user", "content": prompt}, {"role": "assistant", "content": answer}))
+
+
+def _messages(row: dict[str, Any], where: str, strip_reasoning: bool) -> Example:
+    found: list[Message] = []
+    for i, message in enumerate(column(row, "messages", list, where)):
+        if not isinstance(message, dict):
+            raise UserError(f"messages[{i}] must be an object with role and content", where=where, fix="mend the row")
+        role = column(message, "role", str, where)
+        if role not in ROLES:
+            raise UserError(f"messages[{i}] has the role {role!r}", where=where, fix=f"use one of {', '.join(ROLES)}")
+        content = _lines(column(message, "content", str, where))
+        if role == "assistant" and strip_reasoning and "</think>" in content:
+            content = final_answer(content)
+        found.append({"role": role, "content": content})
+    return Example(where, tuple(found))
+
+
+def _text(row: dict[str, Any], where: str, strip_reasoning: bool) -> Example:
+    return Example(where, text=_lines(column(row, "text", str, where)))
+
+
+_FORMATS: dict[str, Callable[[dict[str, Any], str, bool], Example]] = {
+    "codev-r1": _codev_r1,
+    "prompt-completion": _prompt_completion,
+    "messages": _messages,
+    "text": _text,
+}
+
+
+def example_of(row: dict[str, Any], where: str, form: str, strip_reasoning: bool) -> Example:
+    """Clean one row. Raises Dropped for an empty or cut-off answer, UserError for a row that is not of the format."""
+    example = _FORMATS[form](row, where, strip_reasoning)
+    if form == "text":
+        if not example.text.strip():
+            raise Dropped("empty")
+        return example
+    answers = [m["content"] for m in example.messages if m["role"] == "assistant"]
+    if not answers:
+        raise UserError("no assistant turn, so nothing to learn", where=where, fix="add an answer or remove the row")
+    if not all(answer.strip() for answer in answers):
+        raise Dropped("empty answer")
+    return example

@@ -1,0 +1,82 @@
+"""JSONL sources, read line by line: every malformed line is an error that names its file and line."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from common.errors import UserError
+
+_CHUNK = 1 << 20
+
+
+def _where(path: str, line: int) -> str:
+    return f"{path}:{line}"
+
+
+def _existing(path: str) -> Path:
+    file = Path(path)
+    if not file.is_file():
+        raise UserError("no such file of rows", where=path, fix="give data.sources a JSONL file")
+    return file
+
+
+def count_lines(path: str) -> int:
+    """Lines in a file, the last one counted even without its newline."""
+    lines, last = 0, b"\n"
+    with open(_existing(path), "rb") as f:
+        while chunk := f.read(_CHUNK):
+            lines += chunk.count(b"\n")
+            last = chunk[-1:]
+    return lines + (last != b"\n")
+
+
+def _parse(line: bytes, where: str) -> dict[str, Any]:
+    if not line.strip():
+        raise UserError("an empty line where a JSON row should be", where=where, fix="delete the line")
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"not UTF-8 text (byte {error.start} of the line)", where=where, fix="save the file as UTF-8"
+        ) from None
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"malformed JSON: {error.msg} at column {error.colno}", where=where, fix="mend the line"
+        ) from None
+    except RecursionError:
+        raise UserError("malformed JSON: nested too deeply", where=where, fix="mend the line") from None
+    if not isinstance(row, dict):
+        raise UserError(
+            f"a row must be a JSON object, this is {_kind(row)}", where=where, fix='write {"column": value, ...}'
+        )
+    return row
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
+    return names.get(type(value), "null")
+
+
+def column(row: dict[str, Any], name: str, kind: type, where: str) -> Any:
+    """The value of a column, of the kind it must have."""
+    if name not in row:
+        have = ", ".join(map(repr, row)) or "none"
+        raise UserError(
+            f"no column {name!r} (columns here: {have})", where=where, fix="add it, or set the source's format"
+        )
+    value = row[name]
+    if not isinstance(value, kind):
+        wanted = {str: "a string", list: "a list", dict: "an object"}[kind]
+        raise UserError(f"{name!r} must be {wanted}, this is {_kind(value)}", where=where, fix="mend the row")
+    return value
+
+
+def read_rows(path: str, limit: int | None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield ("file:line", row) for each line of a JSONL file."""
+    with open(_existing(path), "rb") as f:
+        for number, line in enumerate(f, 1):
+            if limit is not None and number > limit:
+                return
+            where = _where(path, number)
+            yield where, _parse(line, where)

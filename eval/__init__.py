@@ -1,0 +1,1 @@
+"""Stage 5: benchmark -> completions over HTTP -> simulation -> pass@k -> gate. Needs no JAX."""

@@ -1,0 +1,261 @@
+"""Stage 5: ask for completions, simulate each while the next are still being decoded, and write the score.
+
+A run that was cut off finds its samples and verdicts in the journals and does only what is missing.
+"""
+
+import asyncio
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack, ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from common.errors import UserError
+from common.files import write_json
+from common.progress import Bar, bar, log
+from eval import score
+from eval.benchmark import Benchmark, Problem, load_benchmark
+from eval.client import Client
+from eval.config import EvalConfig, EvalInputs
+from eval.journal import Journal, Row
+from eval.sandbox import MIB, Limits, find_confinement
+from eval.simulate import CATEGORIES, Simulator, Verdict, find_simulator
+from eval.stored import load_completions
+from eval.workers import Workers, workers
+
+SAMPLES, RESULTS, SUMMARY = "samples.jsonl", "results.jsonl", "summary.json"
+
+
+@dataclass
+class _Session:
+    """What the tasks of one run share."""
+
+    config: EvalConfig
+    benchmark: Benchmark
+    samples: Journal
+    results: Journal
+    pool: Workers
+    client: Client | None
+    progress: Bar
+    start: float = field(default_factory=time.monotonic)
+    generation_seconds: float = 0.0
+    goldens: dict[str, Verdict] = field(default_factory=dict)
+
+    async def golden(self, problem: Problem) -> Verdict:
+        found = self.goldens[problem.task_id] = await self.pool.golden(problem)
+        return found
+
+    async def problem(self, problem: Problem) -> None:
+        """Bring one problem to its end: its missing samples, then its missing verdicts."""
+        async with asyncio.TaskGroup() as group:
+            golden = group.create_task(self.golden(problem))
+            wanted = set(range(self.config.samples)) if self.client else set()
+            have = {sample for task, sample in self.samples.rows if task == problem.task_id}
+            if self.client and not wanted <= have:
+                self.samples.append(await self.client.samples(problem, have))
+                self.generation_seconds = time.monotonic() - self.start
+            rows = [row for key, row in sorted(self.samples.rows.items()) if key[0] == problem.task_id]
+            for row in rows:
+                group.create_task(self.sample(problem, row, golden))
+
+    async def sample(self, problem: Problem, row: Row, golden: "asyncio.Task[Verdict]") -> None:
+        key = (row["task_id"], row["sample"])
+        if key not in self.results.rows:
+            verdict = await self.pool.grade(problem, row["completion"], await golden)
+            shown = {"passed": verdict.passed, "category": verdict.category, "detail": verdict.detail}
+            self.results.append([{"task_id": key[0], "sample": key[1], **shown}])
+        passed = sum(result["passed"] for result in self.results.rows.values())
+        self.progress.advance(1, f"{len(self.samples.rows)} written, {passed} passed")
+
+
+def _check(config: EvalConfig, inputs: EvalInputs) -> None:
+    if not config.self_test and config.completions is None and not (inputs.endpoint and inputs.model):
+        raise UserError(
+            "no endpoint or no model to ask for completions",
+            where="endpoint, model",
+            fix="give --endpoint URL and --model NAME, or score stored ones with --completions FILE",
+        )
+
+
+def simulator_of(config: EvalConfig) -> Simulator:
+    """The confined simulator that a configuration asks for; UserError where this machine has no sandbox."""
+    if config.sandbox == "none":
+        log("warning: eval.sandbox is none: generated code runs unconfined")
+    kind = "none" if config.sandbox == "none" else find_confinement()
+    return Simulator(kind, Limits(seconds=config.timeout_s, memory=config.memory_mb * MIB))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+async def _score_all(
+    config: EvalConfig,
+    inputs: EvalInputs,
+    benchmark: Benchmark,
+    simulator: Simulator,
+    samples: Journal,
+    results: Journal,
+) -> _Session:
+    generating = config.completions is None
+    total = len(benchmark.problems) * config.samples if generating else len(samples.rows)
+    async with AsyncExitStack() as stack:
+        progress = stack.enter_context(bar("eval", total, "samples"))
+        pool = await stack.enter_async_context(workers(simulator, min(config.simulators or _cores(), max(total, 1))))
+        client = await stack.enter_async_context(Client(inputs.endpoint, inputs.model, config)) if generating else None
+        session = _Session(config, benchmark, samples, results, pool, client, progress)
+        asked = {task for task, _ in samples.rows}
+        async with asyncio.TaskGroup() as group:
+            for problem in benchmark.problems:
+                if generating or problem.task_id in asked:
+                    group.create_task(session.problem(problem))
+        return session
+
+
+async def _stopping_cleanly(work: Coroutine[Any, Any, _Session]) -> _Session:
+    """Turn SIGTERM into the cancellation of `work`, so that workers end and journals close before the process does."""
+    task = asyncio.ensure_future(work)
+    loop, terminated = asyncio.get_running_loop(), False
+
+    def stop(_signal: int, _frame: Any) -> None:
+        nonlocal terminated
+        terminated = True
+        loop.call_soon_threadsafe(task.cancel)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if terminated:
+            raise SystemExit(128 + signal.SIGTERM) from None
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _first_error(group: BaseExceptionGroup[Any]) -> BaseException:
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        found = next((e for e in found.exceptions if isinstance(e, UserError)), found.exceptions[0])
+    return found
+
+
+def _counts(results: Journal) -> dict[str, tuple[int, int]]:
+    samples, passed = Counter[str](), Counter[str]()
+    for (task, _), row in results.rows.items():
+        samples[task] += 1
+        passed[task] += bool(row["passed"])
+    return {task: (samples[task], passed[task]) for task in sorted(samples)}
+
+
+def _ks(config: EvalConfig, counts: dict[str, tuple[int, int]]) -> tuple[int, ...]:
+    fewest, task = min((n, task) for task, (n, _) in counts.items())
+    ks = config.reported_k(fewest)
+    if max(ks) > fewest:
+        raise UserError(
+            f"pass@{max(ks)} needs {max(ks)} samples of each problem, and {task} has {fewest}",
+            where="eval.k",
+            fix=f"ask for k of at most {fewest}, or score more samples",
+        )
+    return ks
+
+
+def _summary(
+    config: EvalConfig, benchmark: Benchmark, results: Journal, ungradable: dict[str, str], simulator: str, sandbox: str
+) -> dict[str, Any]:
+    counts = _counts(results)
+    ks = _ks(config, counts)
+    categories = Counter(row["category"] for row in results.rows.values())
+    missing = [p.task_id for p in benchmark.problems if p.task_id not in counts]
+    return score.summarize(counts, ks, lambda task: True) | {
+        "benchmark": benchmark.name,
+        "benchmark_digest": benchmark.digest,
+        "simulator": simulator,
+        "sandbox": sandbox,
+        "categories": {name: categories[name] for name in CATEGORIES},
+        "per_problem": {task: passed for task, (_, passed) in counts.items()},
+        "per_problem_samples": {task: n for task, (n, _) in counts.items()},
+        "ungradable": ungradable,
+        "unattempted": missing,
+        "gradable": score.summarize(counts, ks, lambda task: task not in ungradable),
+    }
+
+
+def self_test(
+    config: EvalConfig, benchmark: Benchmark, simulator: Simulator, version: str, out: Path
+) -> dict[str, Any]:
+    """Run every reference against itself; says which problems this simulator cannot grade, and why."""
+
+    async def references() -> list[Verdict]:
+        with bar("self-test", len(benchmark.problems), "references") as progress:
+            async with workers(simulator, min(config.simulators or _cores(), len(benchmark.problems))) as pool:
+
+                async def one(problem: Problem) -> Verdict:
+                    verdict = await pool.golden(problem)
+                    progress.advance()
+                    return verdict
+
+                return list(await asyncio.gather(*map(one, benchmark.problems)))
+
+    verdicts = asyncio.run(references())
+    pairs = zip(benchmark.problems, verdicts, strict=True)
+    ungradable = {problem.task_id: verdict.detail for problem, verdict in pairs if not verdict.passed}
+    for task, why in ungradable.items():
+        log(f"{task} cannot be graded by {version}: {why}")
+    problems = len(benchmark.problems)
+    write_json(
+        out / SUMMARY,
+        {
+            "benchmark": benchmark.name,
+            "benchmark_digest": benchmark.digest,
+            "problems": problems,
+            "simulator": version,
+            "ungradable": ungradable,
+        },
+    )
+    return {"problems": problems, "gradable": problems - len(ungradable)}
+
+
+def run(config: EvalConfig, inputs: EvalInputs, out: Path) -> dict[str, Any]:
+    """Score a model, or stored completions, on a benchmark; leaves samples, results and summary in `out`."""
+    _check(config, inputs)
+    version, simulator = find_simulator(), simulator_of(config)
+    benchmark = load_benchmark(config.benchmark)
+    if config.self_test:
+        return self_test(config, benchmark, simulator, version, out)
+    stored = load_completions(config.completions, benchmark) if config.completions else []
+    start = time.monotonic()
+    with ExitStack() as stack:
+        samples = stack.enter_context(closing(Journal(out / SAMPLES)))
+        results = stack.enter_context(closing(Journal(out / RESULTS)))
+        samples.append(stored)
+        try:
+            session = asyncio.run(_stopping_cleanly(_score_all(config, inputs, benchmark, simulator, samples, results)))
+        except BaseExceptionGroup as group:
+            raise _first_error(group) from None
+    goldens = sorted(session.goldens.items())
+    ungradable = {task: verdict.detail for task, verdict in goldens if not verdict.passed}
+    summary = _summary(config, benchmark, results, ungradable, version, simulator.sandbox)
+    for name in summary["unattempted"][:1]:
+        log(f"warning: {len(summary['unattempted'])} problems have no completions and are left out, {name} first")
+    write_json(out / SUMMARY, summary)
+    return _metrics(summary, samples, session, time.monotonic() - start)
+
+
+def _metrics(summary: dict[str, Any], samples: Journal, session: _Session, seconds: float) -> dict[str, Any]:
+    requests = [row.get("request") or {} for row in samples.rows.values()]
+    tokens = [r["completion_tokens"] / r["choices"] for r in requests if r.get("completion_tokens") is not None]
+    return {
+        **{name: value for name, value in summary.items() if name.startswith("pass@") or name == "pass_rate"},
+        "problems": summary["problems"],
+        "samples": summary["samples"],
+        "generated_tokens": round(sum(tokens)) if tokens else None,
+        "generation_seconds": round(session.generation_seconds, 3),
+        "simulation_seconds": round(session.pool.busy_seconds, 3),
+        "seconds": round(seconds, 3),
+        **{f"category_{name}": count for name, count in summary["categories"].items()},
+    }

@@ -1,0 +1,55 @@
+"""A simulation worker: one process, one thread, that grades what it reads line by line on standard input.
+
+Forking from a process without threads is safe and cheap, and the event loop of the client is never held up.
+"""
+
+import json
+import resource
+import signal
+import sys
+from typing import Any
+
+from eval import sandbox, simulate
+from eval.admit import rejection
+from eval.benchmark import Problem
+from eval.extract import extract
+from eval.sandbox import MIB, Limits
+from eval.simulate import Simulator, Verdict
+
+
+MEMORY = 4096 * MIB
+
+
+def admitted(completion: str, interface: str, seconds: float) -> str | Verdict:
+    """The design to simulate, or why there is none. A text that reading takes too long ends this process."""
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        design = extract(completion, interface)
+        if design is None:
+            return Verdict("no_module", "the completion defines no TopModule")
+        reason = rejection(design)
+        return design if reason is None else Verdict("rejected", reason)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def answer(job: dict[str, Any]) -> dict[str, Any]:
+    problem, simulator = Problem(**job["problem"]), Simulator(job["sandbox"], Limits(**job["limits"]))
+    if job["completion"] is None:
+        return vars(simulate.golden(problem, simulator))
+    design = admitted(job["completion"], problem.interface, simulator.limits.seconds)
+    if isinstance(design, Verdict):
+        return vars(design)
+    return vars(simulate.grade(problem, design, Verdict(**job["golden"]), simulator))
+
+
+def main() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sandbox.die_with_parent()
+    for line in sys.stdin:
+        print(json.dumps(answer(json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""A pool of simulation workers (`eval.worker`) that an event loop hands designs to and awaits verdicts from."""
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from eval.benchmark import Problem
+from eval.simulate import Simulator, Verdict
+
+WORKER_GRACE_S = 30.0
+_LINE_LIMIT = 64 << 20
+_ROOT = str(Path(__file__).resolve().parent.parent)
+
+
+async def _end(process: asyncio.subprocess.Process, patience: float) -> None:
+    """Await the process's own end for a while, then kill it (killing one that is ending confuses asyncio's watcher)."""
+    try:
+        async with asyncio.timeout(patience):
+            await process.wait()
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+class Workers:
+    """Grades at most `count` designs at a time. A worker that dies or hangs is replaced; its design fails."""
+
+    def __init__(self, simulator: Simulator, count: int):
+        self.simulator, self.count = simulator, count
+        self.idle: asyncio.Queue[asyncio.subprocess.Process] = asyncio.Queue()
+        self.all: list[asyncio.subprocess.Process] = []
+        self.busy_seconds = 0.0
+
+    async def _start(self) -> None:
+        path = os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH", "")]))
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "eval.worker",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": path},
+            limit=_LINE_LIMIT,
+            start_new_session=True,
+        )
+        self.all.append(process)
+        self.idle.put_nowait(process)
+
+    async def _ask(self, problem: Problem, completion: str | None, golden: Verdict | None) -> Verdict:
+        process = await self.idle.get()
+        assert process.stdin is not None and process.stdout is not None
+        start = asyncio.get_running_loop().time()
+        job: dict[str, Any] = {
+            "problem": {name: getattr(problem, name) for name in problem.__dataclass_fields__},
+            "completion": completion,
+            "golden": None if golden is None else asdict(golden),
+            "sandbox": self.simulator.sandbox,
+            "limits": asdict(self.simulator.limits),
+        }
+        line = b""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError, TimeoutError):
+            process.stdin.write(json.dumps(job).encode() + b"\n")
+            await process.stdin.drain()
+            async with asyncio.timeout(3 * self.simulator.limits.seconds + WORKER_GRACE_S):
+                line = await process.stdout.readline()
+        self.busy_seconds += asyncio.get_running_loop().time() - start
+        if not line:
+            self.all.remove(process)
+            await _end(process, patience=1.0)
+            await self._start()
+            return Verdict("runtime", f"the simulation worker died (exit code {process.returncode})")
+        self.idle.put_nowait(process)
+        return Verdict(**json.loads(line))
+
+    async def golden(self, problem: Problem) -> Verdict:
+        return await self._ask(problem, None, None)
+
+    async def grade(self, problem: Problem, completion: str, golden: Verdict) -> Verdict:
+        return await self._ask(problem, completion, golden)
+
+
+@contextlib.asynccontextmanager
+async def workers(simulator: Simulator, count: int) -> AsyncIterator[Workers]:
+    """Start the pool; on leaving, however that comes about, its processes are gone."""
+    pool = Workers(simulator, count)
+    try:
+        for _ in range(count):
+            await pool._start()
+        yield pool
+    finally:
+        await asyncio.gather(*(_end(process, patience=0.0) for process in pool.all))

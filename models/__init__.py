@@ -1,0 +1,1 @@
+"""What stages 2 to 4 share: one decoder, one table per family, sharding, tokenizer and prompt."""

@@ -1,0 +1,138 @@
+"""The table's algebra: one `Leaf` row says how a parameter of ours and Hugging Face tensors correspond.
+
+`our_axes` names our axes by letters ("l s d k h"), `hf_axes` the axes of one HF tensor as groups ("(k h) d"). Letters of
+ours that HF lacks (`l` layers, `s` keys and values) stack several HF tensors. A torch Linear stores (out, in), so the
+last group is what a product contracts. Load, save, LoRA shapes, merge and PEFT pairs follow, with no special cases.
+"""
+
+import itertools
+import math
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from common.errors import UserError
+
+LAYER = "l"
+RANK = "r"
+
+
+@dataclass(frozen=True)
+class Leaf:
+    path: str
+    hf_names: tuple[str, ...]
+    """HF tensors, in row-major order of the stacking letters."""
+    our_axes: str
+    hf_axes: str
+    shape: tuple[int, ...]
+    """Sizes of our axes."""
+
+    @cached_property
+    def letters(self) -> tuple[str, ...]:
+        return tuple(self.our_axes.split())
+
+    @cached_property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        """HF axes as tuples of letters; `()` is an axis of size 1."""
+        return tuple(tuple(part.strip("()").split()) for part in re.findall(r"\([^)]*\)|\w+", self.hf_axes))
+
+    @cached_property
+    def size(self) -> dict[str, int]:
+        return dict(zip(self.letters, self.shape, strict=True))
+
+    @cached_property
+    def stacked(self) -> tuple[str, ...]:
+        """Letters that number HF tensors."""
+        inside = {letter for group in self.groups for letter in group}
+        return tuple(letter for letter in self.letters if letter not in inside)
+
+    @cached_property
+    def hf_shape(self) -> tuple[int, ...]:
+        return tuple(math.prod(self.size[x] for x in group) for group in self.groups)
+
+    @property
+    def is_product(self) -> bool:
+        """Whether it is the weight of a matrix product that LoRA can adapt (embedding tables are not)."""
+        return len(self.groups) == 2 and self.path != "embed"
+
+    @property
+    def target(self) -> str:
+        """The last part of the path: what a recipe's `targets` name."""
+        return self.path.rsplit(".", 1)[-1]
+
+    def index(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Every HF tensor with its index over the stacking letters."""
+        return zip(self.hf_names, itertools.product(*(range(self.size[x]) for x in self.stacked)), strict=True)
+
+
+def _inner(leaf: Leaf) -> tuple[str, ...]:
+    return tuple(x for x in leaf.letters if x not in leaf.stacked)
+
+
+def _slot(leaf: Leaf, index: tuple[int, ...]) -> tuple[int | slice, ...]:
+    at = dict(zip(leaf.stacked, index, strict=True))
+    return tuple(at.get(x, slice(None)) for x in leaf.letters)
+
+
+def from_hf(leaf: Leaf, read: Callable[[str], np.ndarray]) -> np.ndarray:
+    """Our array from HF tensors, read one at a time. Raises UserError where a tensor's shape disagrees."""
+    out: np.ndarray | None = None
+    flat = [x for group in leaf.groups for x in group]
+    order = [flat.index(x) for x in _inner(leaf)]
+    for name, index in leaf.index():
+        tensor = read(name)
+        if tensor.shape != leaf.hf_shape:
+            raise UserError(
+                f"tensor has shape {list(tensor.shape)}, the configuration says {list(leaf.hf_shape)}",
+                where=name,
+                fix="the weights and config.json belong to different models",
+            )
+        if out is None:
+            out = np.empty(leaf.shape, tensor.dtype)
+        out[_slot(leaf, index)] = tensor.reshape([leaf.size[x] for x in flat]).transpose(order)
+    assert out is not None, leaf
+    return out
+
+
+def to_hf(leaf: Leaf, array: np.ndarray) -> dict[str, np.ndarray]:
+    """HF tensors from our array: the exact inverse of `from_hf`."""
+    order = [_inner(leaf).index(x) for group in leaf.groups for x in group]
+    return {
+        name: np.ascontiguousarray(array[_slot(leaf, index)].transpose(order)).reshape(leaf.hf_shape)
+        for name, index in leaf.index()
+    }
+
+
+def contracted(leaf: Leaf) -> tuple[str, ...]:
+    """Letters that the product sums over, in our order."""
+    return tuple(x for x in leaf.letters if x in leaf.groups[-1])
+
+
+def lora_axes(leaf: Leaf) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Axes of A (layer, contracted, r) and of B (layer, r, the rest)."""
+    layer = tuple(x for x in leaf.letters if x == LAYER)
+    rest = tuple(x for x in leaf.letters if x != LAYER and x not in contracted(leaf))
+    return (*layer, *contracted(leaf), RANK), (*layer, RANK, *rest)
+
+
+def lora_shapes(leaf: Leaf, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    size = {**leaf.size, RANK: rank}
+    a, b = lora_axes(leaf)
+    return tuple(size[x] for x in a), tuple(size[x] for x in b)
+
+
+def peft_pair(leaf: Leaf, index: tuple[int, ...], a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """PEFT's (lora_A [r, in], lora_B [out, r]) of one HF tensor; A is repeated where tensors share it."""
+    at = dict(zip(leaf.stacked, index, strict=True))
+    a_axes, b_axes = lora_axes(leaf)
+    a = a[tuple(at.get(x, slice(None)) for x in a_axes)]
+    b = b[tuple(at.get(x, slice(None)) for x in b_axes)]
+    a_left = [x for x in a_axes if x not in at]
+    b_left = [x for x in b_axes if x not in at]
+    out_group, in_group = leaf.groups
+    a = a.transpose([a_left.index(x) for x in (RANK, *in_group)]).reshape(-1, leaf.hf_shape[1])
+    b = b.transpose([b_left.index(x) for x in (*out_group, RANK)]).reshape(leaf.hf_shape[0], -1)
+    return np.ascontiguousarray(a), np.ascontiguousarray(b)

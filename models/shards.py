@@ -1,0 +1,188 @@
+"""Packed rows on disk: what stage 1 writes and stage 2 reads.
+
+One ArrayRecord record is one packed row: token ids, loss mask, segment lengths. Batches come from Grain by index, so
+their order depends on the seed and the step alone: every process shuffles the same indices and reads its own share.
+"""
+
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grain
+import numpy as np
+from absl import flags
+from array_record.python.array_record_module import ArrayRecordWriter
+
+from common.errors import UserError
+
+SUFFIX = ".array_record"
+_HEADER = struct.Struct("<4sBII")
+_MAGIC = b"tpr1"
+_ENDLESS = 1 << 48
+"""Rows of a run without end; Grain's own endless length overflows in batches of one."""
+Batch = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Row:
+    """`ids` int32 [t], `mask` bool [t] (token t is supervised as a target), `lengths` of its segments, summing to t."""
+
+    ids: np.ndarray
+    mask: np.ndarray
+    lengths: np.ndarray
+
+    def to_bytes(self) -> bytes:
+        wide = int(self.ids.max(initial=0)) > np.iinfo(np.uint16).max
+        return b"".join(
+            (
+                _HEADER.pack(_MAGIC, 4 if wide else 2, len(self.ids), len(self.lengths)),
+                np.asarray(self.lengths, "<u4").tobytes(),
+                self.ids.astype("<u4" if wide else "<u2").tobytes(),
+                np.packbits(self.mask).tobytes(),
+            )
+        )
+
+    @classmethod
+    def from_bytes(cls, record: bytes) -> "Row":
+        if len(record) < _HEADER.size or record[:4] != _MAGIC:
+            raise UserError("a record that tapeout did not write", fix="run the data stage again")
+        _, width, tokens, segments = _HEADER.unpack_from(record)
+        ids_at = _HEADER.size + 4 * segments
+        mask_at = ids_at + width * tokens
+        lengths = np.frombuffer(record, "<u4", segments, _HEADER.size)
+        ids = np.frombuffer(record, f"<u{width}", tokens, ids_at)
+        mask = np.unpackbits(np.frombuffer(record, np.uint8, offset=mask_at), count=tokens)
+        return cls(ids.astype(np.int32), mask.astype(bool), lengths.astype(np.int32))
+
+
+def write_shards(rows: Iterable[Row], folder: Path, shard_rows: int = 4096) -> int:
+    """Write rows to new files of at most `shard_rows` each; returns how many rows. The folder must be empty."""
+    folder.mkdir(parents=True, exist_ok=True)
+    writer, count = None, 0
+    try:
+        for row in rows:
+            if count % shard_rows == 0:
+                if writer is not None:
+                    _close(writer, folder)
+                path = folder / f"{count // shard_rows:05d}{SUFFIX}"
+                writer = ArrayRecordWriter(str(path), "group_size:1")
+            assert writer is not None
+            writer.write(row.to_bytes())
+            count += 1
+    except RuntimeError as error:
+        raise _not_written(folder, error) from error
+    finally:
+        if writer is not None and writer.is_open():
+            _close(writer, folder)
+    return count
+
+
+def _close(writer: Any, folder: Path) -> None:
+    try:
+        writer.close()
+    except RuntimeError as error:
+        raise _not_written(folder, error) from error
+
+
+def _not_written(folder: Path, error: RuntimeError) -> UserError:
+    first = str(error).strip().split("\n")[0]
+    return UserError(
+        f"a shard cannot be written: {first}", where=str(folder), fix="free space, or choose another --runs"
+    )
+
+
+def _files(folder: Path | str) -> list[str]:
+    return sorted(str(path) for path in Path(folder).glob(f"*{SUFFIX}"))
+
+
+def _source(folder: Path | str) -> Any:
+    try:
+        return grain.sources.ArrayRecordDataSource(_files(folder))
+    except (RuntimeError, ValueError) as error:
+        first = str(error).strip().split("\n")[0]
+        raise UserError(
+            f"the shards cannot be read: {first}", where=str(folder), fix="run the data stage again"
+        ) from error
+
+
+def count_rows(folder: Path | str) -> int:
+    """Packed rows in a folder of shards; 0 where there are none."""
+    return len(_source(folder)) if _files(folder) else 0
+
+
+def read_rows(folder: Path | str) -> Iterator[Row]:
+    """Every row in the order it was written."""
+    source = _source(folder) if _files(folder) else []
+    return (Row.from_bytes(source[i]) for i in range(len(source)))
+
+
+def collate(rows: list[Row], batch_size: int, max_length: int) -> Batch:
+    """Stack rows into [b, T] arrays: tokens, mask, segments (1.., 0 is padding), positions (restarting)."""
+    shape = (batch_size, max_length)
+    batch: Batch = {name: np.zeros(shape, np.int32) for name in ("tokens", "segments", "positions")}
+    batch["mask"] = np.zeros(shape, bool)
+    for b, row in enumerate(rows):
+        n = len(row.ids)
+        if n > max_length:
+            raise UserError(f"a packed row of {n} tokens, max_length {max_length}", fix="run the data stage again")
+        starts = np.cumsum(row.lengths) - row.lengths
+        batch["tokens"][b, :n] = row.ids
+        batch["mask"][b, :n] = row.mask
+        batch["segments"][b, :n] = np.repeat(np.arange(1, len(row.lengths) + 1), row.lengths)
+        batch["positions"][b, :n] = np.arange(n) - np.repeat(starts, row.lengths)
+    return batch
+
+
+@dataclass(frozen=True)
+class _Read(grain.transforms.Map):
+    """Indices of a global batch -> this process's rows of it, collated. Picklable, for Grain's worker processes."""
+
+    source: Any
+    batch_size: int
+    max_length: int
+    process_index: int
+
+    def map(self, indices: list[int]) -> Batch:
+        first = self.process_index * self.batch_size
+        mine = [int(i) for i in indices[first : first + self.batch_size]]
+        records = self.source.__getitems__(mine) if mine else []
+        return collate([Row.from_bytes(record) for record in records], self.batch_size, self.max_length)
+
+
+def open_batches(
+    folder: Path | str,
+    *,
+    batch_size: int,
+    max_length: int,
+    seed: int,
+    process_index: int = 0,
+    process_count: int = 1,
+    workers: int = 0,
+    epochs: int | None = None,
+) -> grain.DatasetIterator[Batch]:
+    """Iterate over batches, shuffled anew each epoch, for ever or for `epochs`; has get_state() and set_state().
+
+    `batch_size` counts the rows of all processes together; each gets `batch_size / process_count` of them, and the
+    processes' batches stacked in order are the one-process batch. A last, short batch is filled up with padding rows.
+    """
+    rows = count_rows(folder)
+    if rows == 0:
+        raise UserError("no rows to read", where=str(folder), fix="run the data stage, or lower data.validation")
+    if batch_size % process_count:
+        raise UserError(f"a batch of {batch_size} rows does not divide over {process_count} processes")
+    read = _Read(_source(folder), batch_size // process_count, max_length, process_index)
+    order = (
+        grain.MapDataset.range(rows)
+        .shuffle(seed=seed)
+        .repeat(epochs or -(-_ENDLESS // rows))
+        .batch(batch_size, batch_fn=list)
+    )
+    options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
+    batches = order.map(read).to_iter_dataset(options)
+    if workers:
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()  # Grain's workers read absl flags, which nobody here parses
+        batches = batches.mp_prefetch(grain.multiprocessing.MultiprocessingOptions(num_workers=workers))
+    return iter(batches)

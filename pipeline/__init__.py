@@ -1,0 +1,1 @@
+"""The conductor: recipe schema, run records, stage runner, report, command line. Each stage is a process of its own."""

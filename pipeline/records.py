@@ -1,0 +1,157 @@
+"""What a result came from: content digests of inputs, the fingerprint of a step, and its record.json.
+
+A fingerprint hashes the stage, the version and the values of its configuration, and the content (never the place) of
+what it reads. Digests of files are remembered by path, size and time of change, so asking again costs a stat.
+"""
+
+import datetime
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic.fields import FieldInfo
+
+from common.files import digest_file, read_json, write_json
+from common.schema import InputMarker, Section
+
+RECORD = "record.json"
+FINGERPRINT_LENGTH = 12
+_SETTLED_NS = 2_000_000_000
+_PACKAGES = (
+    "tapeout",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "qwix",
+    "orbax-checkpoint",
+    "grain",
+    "transformers",
+    "pydantic",
+)
+
+
+class Digests:
+    """sha256 of files and folders; `memory` is where they are kept between runs (None: not kept)."""
+
+    def __init__(self, memory: Path | None = None):
+        self.memory, self.changed = memory, False
+        self.known: dict[str, list[Any]] = {}
+        if memory and memory.is_file():
+            try:
+                self.known = read_json(memory)
+            except ValueError:
+                self.known = {}
+
+    def of(self, path: str | Path, without: str = "") -> str:
+        """A file's digest, or a folder's: over the names and contents of all its visible files but `without`'s."""
+        path = Path(path)
+        if path.is_file():
+            return self._file(path)
+        total = hashlib.sha256()
+        for file in sorted(p for p in path.rglob("*") if p.is_file()):
+            name = file.relative_to(path).as_posix()
+            if without and name.endswith(without):
+                continue
+            if not any(part.startswith(".") or part == "__pycache__" for part in name.split("/")):
+                total.update(f"{name}\0{self._file(file)}\0".encode())
+        return total.hexdigest()
+
+    def _file(self, path: Path) -> str:
+        key, stat = str(path.resolve()), path.stat()
+        stamp = [stat.st_size, stat.st_mtime_ns]
+        if self.known.get(key, [])[:2] == stamp:
+            return self.known[key][2]
+        digest = digest_file(path)
+        # A file written just now may change again within one tick of its clock.
+        if time.time_ns() - stat.st_mtime_ns > _SETTLED_NS:
+            self.known[key] = [*stamp, digest]
+            self.changed = True
+        return digest
+
+    def save(self) -> None:
+        if self.memory and self.changed:
+            self.memory.parent.mkdir(parents=True, exist_ok=True)
+            write_json(self.memory, self.known)
+            self.changed = False
+
+
+def identity(value: Any, digests: Digests, without: Collection[str] = ()) -> Any:
+    """`value` as plain data in which every InputPath that exists is replaced by its content's digest."""
+    if isinstance(value, Section):
+        return {
+            name: _input(getattr(value, name), digests) if is_input(info) else identity(getattr(value, name), digests)
+            for name, info in type(value).model_fields.items()
+            if name not in without
+        }
+    if isinstance(value, dict):
+        return {str(key): identity(inner, digests) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [identity(inner, digests) for inner in value]
+    return value
+
+
+def is_input(field: FieldInfo) -> bool:
+    """Whether a field is an InputPath, or one of several things that it may be."""
+    return _has_marker([*field.metadata, field.annotation])
+
+
+def _has_marker(parts: Iterable[Any]) -> bool:
+    return any(isinstance(part, InputMarker) or _has_marker(get_args(part)) for part in parts)
+
+
+def _input(path: Any, digests: Digests) -> Any:
+    return {"digest": digests.of(path)} if isinstance(path, str) and os.path.exists(path) else path
+
+
+def fingerprint(identity_of_step: Any) -> str:
+    canonical = json.dumps(identity_of_step, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:FINGERPRINT_LENGTH]
+
+
+def now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_revision() -> str | None:
+    """Revision of the checkout this runs from, `+` when it has changes; None outside of one."""
+    here = Path(__file__).resolve().parent
+    ask = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
+    try:
+        answer = subprocess.run(ask, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None if answer.returncode == 0 else None
+
+
+def write_record(folder: Path, record: dict[str, Any], started: str, seconds: float, metrics: dict[str, Any]) -> None:
+    """Complete `record` (stage, fingerprint, config, inputs, identity) and write it into `folder`."""
+    full = {
+        **record,
+        "versions": versions(),
+        "git": git_revision(),
+        "host": {"name": platform.node(), "system": platform.platform(), "cores": os.cpu_count()},
+        "devices": metrics.get("devices"),
+        "started": started,
+        "ended": now(),
+        "seconds": round(seconds, 3),
+        "metrics": metrics,
+    }
+    write_json(folder / RECORD, full)

@@ -1,0 +1,1 @@
+"""YAML recipes, the assets they need, and the generator of the starter tasks."""

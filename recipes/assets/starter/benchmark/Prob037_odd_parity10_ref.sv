@@ -1,0 +1,8 @@
+module RefModule (
+  input [9:0] d,
+  output res
+);
+
+  assign res = ~^d;
+
+endmodule

@@ -1,0 +1,1 @@
+"""Stage 4: a JAX inference engine behind an OpenAI-compatible HTTP server."""

@@ -1,0 +1,128 @@
+"""Stage 4: load a model, prove that it tokenises as the data stage did, compile, announce the endpoint, serve."""
+
+import signal
+import socket
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+import uvicorn
+from transformers import PreTrainedTokenizerFast
+
+from common.errors import UserError
+from common.files import read_json, write_json
+from common.progress import log
+from common.stage import METRICS
+from models.load import load_decoder
+from models.prompt import load_tokenizer, prompt_ids, template_digest
+from serve.config import ServeConfig, ServeInputs
+from serve.endings import end_ids
+from serve.engine import Engine
+from serve.jobs import Hub
+from serve.metrics import Metrics
+from serve.programs import Programs
+from serve.scheduler import Scheduler
+from serve.server import Model, build_app
+
+ENDPOINT = "endpoint.json"
+PREFILL_LENGTHS = 2
+"""Full-length prompts that may run between two decode dispatches."""
+
+
+def run(config: ServeConfig, inputs: ServeInputs, out: Path) -> NoReturn:
+    """Serve until SIGTERM or Ctrl-C, then exit 0. `out` gets its files when the server is ready, and none after that:
+    it may be committed, that is renamed, while the server lives. So this returns no metrics; it raises SystemExit."""
+    listener = bind(config.host, config.port)
+    started = time.monotonic()
+    tokenizer = load_tokenizer(inputs.model)
+    if inputs.probes is not None:
+        check_probes(tokenizer, Path(inputs.probes) / "dataset.json")
+    engine, vocabulary_size = build_engine(config, inputs.model, tokenizer)
+    load_seconds = time.monotonic() - started
+    warmup_seconds = engine.programs.warm_up()
+    model = Model(inputs.name, tokenizer, config.max_length, vocabulary_size, int(time.time()))
+    listen(listener)
+    url = f"http://{config.host}:{listener.getsockname()[1]}/v1"
+    write_json(
+        out / METRICS,
+        {
+            "load_seconds": round(load_seconds, 3),
+            "warmup_seconds": round(warmup_seconds, 3),
+            "programs": len(engine.programs),
+            "slots": config.slots,
+            "max_length": config.max_length,
+        },
+    )
+    write_json(out / ENDPOINT, {"url": url, "name": inputs.name})
+    log(f"serving {inputs.name} at {url}")
+    _serve(build_app(Hub(engine), model), listener, config.drain_seconds)
+    if engine.error is not None:
+        raise engine.error
+    raise SystemExit(0)
+
+
+def build_engine(config: ServeConfig, folder: str, tokenizer: PreTrainedTokenizerFast) -> tuple[Engine, int]:
+    """The engine of a model folder, nothing compiled yet, and the size of the model's vocabulary."""
+    decoder = load_decoder(folder, config.dtype, stacked=False)
+    programs = Programs(
+        decoder,
+        slots=config.slots,
+        max_length=config.max_length,
+        steps=config.decode_steps,
+        end_ids=end_ids(folder, tokenizer),
+    )
+    scheduler = Scheduler(config.slots, PREFILL_LENGTHS * config.max_length)
+    engine = Engine(programs, scheduler, max_waiting=config.max_waiting, metrics=Metrics(), deliver=lambda events: None)
+    return engine, decoder.spec.vocab
+
+
+def check_probes(tokenizer: PreTrainedTokenizerFast, dataset: Path) -> None:
+    """The data stage's probes, rendered by this model's tokenizer, must give the ids that were trained on."""
+    if not dataset.is_file():
+        raise UserError("no such data artifact", where=str(dataset), fix="name the data stage's output folder")
+    record: dict[str, Any] = read_json(dataset)
+    fix = "serve the model with the tokenizer and chat template it was trained with"
+    if record["template_digest"] != template_digest(tokenizer):
+        raise UserError("the chat template is not the one of the training data", where=str(dataset), fix=fix)
+    for number, probe in enumerate(record["probes"]):
+        if prompt_ids(tokenizer, probe["messages"]) != probe["ids"]:
+            raise UserError(
+                "a training prompt tokenises differently here", where=f"{dataset}: probes.{number}", fix=fix
+            )
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Take the port early, before minutes of loading; clients are refused until `listen`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        raise _no_port(f"{host}:{port}", error) from None
+    return listener
+
+
+def listen(listener: socket.socket) -> None:
+    try:
+        listener.listen(2048)
+    except OSError as error:
+        raise _no_port("{}:{}".format(*listener.getsockname()[:2]), error) from None
+
+
+def _no_port(address: str, error: OSError) -> UserError:
+    return UserError(
+        f"cannot listen: {error.strerror or error}",
+        where=address,
+        fix="choose another serve.port (0 takes any free one)",
+    )
+
+
+def _serve(app: Any, listener: socket.socket, drain_seconds: int) -> None:
+    """uvicorn handles the signals while it runs and repeats them to our handlers when it is done: those do nothing."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    settings = uvicorn.Config(
+        app, log_level="warning", access_log=False, lifespan="on", timeout_graceful_shutdown=drain_seconds
+    )
+    uvicorn.Server(settings).run(sockets=[listener])

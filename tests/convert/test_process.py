@@ -1,0 +1,87 @@
+"""The stage as a process: killed at a bad moment, stopped politely, out of space, and run again."""
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from common.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def start(base: Path, adapter: Path, out: Path, limits: str = "") -> subprocess.Popen:
+    out.mkdir(exist_ok=True)
+    job = out.with_name(out.name + ".json")
+    job.write_text(json.dumps({"config": {}, "inputs": {"base": str(base), "adapter": str(adapter)}, "out": str(out)}))
+    command = f"{limits}exec {shlex.join([sys.executable, '-m', 'convert', str(job)])}"
+    return subprocess.Popen(["sh", "-c", command], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    paths = [p for p in folder.rglob("*") if p.is_file() and p.name != "metrics.json"]
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in paths}
+
+
+@pytest.fixture
+def large(make_base, make_adapter) -> tuple[Path, Path]:
+    """A base of about 130 MB: writing it takes long enough to be interrupted."""
+    base = make_base(vocab_size=1_000_000)
+    return base, make_adapter(base)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_interrupted_run_leaves_nothing_that_looks_complete_and_the_next_one_is_whole(large, convert, tmp_path, how):
+    out = tmp_path / "interrupted"
+    process = start(*large, out)
+    while process.poll() is None and not (out / "model" / "model.safetensors.partial").exists():
+        time.sleep(0.001)
+    process.send_signal(how)
+    process.communicate()
+    assert process.returncode == (-signal.SIGKILL if how == signal.SIGKILL else 128 + signal.SIGTERM)
+    assert set(files(out)) <= {"model/model.safetensors.partial"}
+    again = start(*large, out)
+    assert again.communicate()[1] and again.returncode == 0
+    undisturbed, _ = convert(*large)
+    assert files(out) == files(undisturbed)
+    assert json.loads((out / "metrics.json").read_text())["merged"] == 26
+
+
+def test_write_that_fails_midway_is_one_screen_and_leaves_nothing(make_base, make_adapter, tmp_path):
+    base = make_base()
+    adapter = make_adapter(base)
+    out = tmp_path / "out"
+    process = start(base, adapter, out, "ulimit -f 100; ")
+    printed = process.communicate()[1]
+    assert process.returncode == 2, printed
+    assert "model.safetensors" in printed and "Traceback" not in printed
+    assert files(out) == {}
+
+
+def test_disk_without_room_is_told_before_anything_is_written(make_base, make_adapter, convert, tmp_path):
+    base = make_base()
+    adapter = make_adapter(base)
+    with open(base / "vision.dat", "wb") as f:
+        f.truncate(shutil.disk_usage(tmp_path).free + (1 << 30))
+    with pytest.raises(UserError, match="the result needs") as caught:
+        convert(base, adapter)
+    assert caught.value.where == str(tmp_path / "out") and files(tmp_path / "out") == {}
+
+
+def test_read_only_base_is_enough(make_base, make_adapter, convert):
+    base = make_base()
+    adapter = make_adapter(base)
+    before = files(base)
+    for path in (*base.iterdir(), base):
+        os.chmod(path, 0o500 if path.is_dir() else 0o400)
+    out, metrics = convert(base, adapter)
+    assert metrics["merged"] == 26 and files(base) == before
+    os.chmod(base, 0o700)
+    assert (out / "model" / "config.json").exists()

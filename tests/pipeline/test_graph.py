@@ -1,0 +1,129 @@
+"""A change touches the steps that read it, and no others."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline.graph import plan
+from pipeline.recipe import load_recipe
+from pipeline.records import Digests, identity
+
+ALL = {"data", "train", "convert", "serve", "eval", "eval-base"}
+EVALS = {"eval", "eval-base"}
+AFTER_TRAIN = {"train", "convert", "serve", "eval"}
+
+
+def fingerprints(recipe: Path, *sets: str) -> dict[str, str]:
+    return {step.name: step.fingerprint for step in plan(load_recipe(str(recipe), sets), Path("runs"), Digests())}
+
+
+def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
+    assert before.keys() == after.keys()
+    return {name for name in before if before[name] != after[name]}
+
+
+@pytest.mark.parametrize(
+    ("assignment", "expected"),
+    [
+        ("data.max_length=128", ALL - {"eval-base"}),
+        ("data.seed=1", ALL - {"eval-base"}),
+        ("train.lora.rank=8", AFTER_TRAIN),
+        ("train.steps=7", AFTER_TRAIN),
+        ("train.log_every=2", set()),
+        ("hardware.mesh={data: 1}", AFTER_TRAIN),
+        ("hardware.compile_cache=false", set()),
+        ("convert.peft=false", AFTER_TRAIN - {"train"}),
+        ("serve.dtype=bfloat16", {"serve", *EVALS}),
+        ("serve.port=9999", set()),
+        ("eval.samples=3", EVALS),
+        ("eval.temperature=0.5", EVALS),
+        ("eval.simulators=1", set()),
+        ("eval.gate.min=0.9", set()),
+        ("description=other words", set()),
+    ],
+)
+def test_a_setting_touches_what_reads_it(small: Path, assignment: str, expected: set[str]):
+    assert changed(fingerprints(small), fingerprints(small, assignment)) == expected
+
+
+def edited(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"\n")
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        ("rows.jsonl", ALL - {"eval-base"}),
+        ("benchmark/notes.txt", EVALS),
+        ("model/tokenizer_config.json", ALL),
+        ("model/model.safetensors", ALL - {"data"}),
+    ],
+)
+def test_content_touches_what_reads_it(small: Path, tmp_path: Path, file: str, expected: set[str]):
+    model = Path(load_recipe(str(small)).model.path)
+    shutil.copytree(model, tmp_path / "model", ignore=shutil.ignore_patterns("*.safetensors"))
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"weights")
+    (tmp_path / "benchmark" / "notes.txt").write_bytes(b"notes")
+    before = fingerprints(small, "model.path=model")
+    edited(tmp_path / file)
+    assert changed(before, fingerprints(small, "model.path=model")) == expected
+
+
+def test_a_place_is_no_content(small: Path, tmp_path: Path):
+    before = fingerprints(small)
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    for name in ("small.yaml", "rows.jsonl", "benchmark"):
+        (tmp_path / name).rename(moved / name)
+    assert fingerprints(moved / "small.yaml") == before
+
+
+def test_random_weights_are_not_scored(small: Path):
+    steps = fingerprints(small, "train.init=random", "train.method=full")
+    assert "eval-base" not in steps
+    assert "eval-base" not in fingerprints(small, "eval.score_base=false")
+
+
+def test_a_recipe_without_eval_ends_with_serve(small: Path):
+    assert list(fingerprints(small, "eval=null")) == ["data", "train", "convert", "serve"]
+
+
+def test_the_base_is_scored_before_training(small: Path):
+    assert list(fingerprints(small)) == ["data", "eval-base", "train", "convert", "serve", "eval"]
+
+
+def test_digests_are_remembered_until_a_file_changes(tmp_path: Path):
+    file, memory = tmp_path / "file", tmp_path / "memory.json"
+    file.write_bytes(b"one")
+    first = Digests(memory)
+    assert first.of(file) == "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed"
+    first.known[str(file)] = [3, file.stat().st_mtime_ns, "remembered"]
+    first.changed = True
+    first.save()
+    assert Digests(memory).of(file) == "remembered"
+    file.write_bytes(b"four")
+    assert Digests(memory).of(file) != "remembered"
+
+
+def test_a_damaged_memory_is_forgotten(tmp_path: Path):
+    (tmp_path / "file").write_bytes(b"one")
+    (tmp_path / "memory.json").write_bytes(b"{")
+    digests = Digests(tmp_path / "memory.json")
+    assert digests.of(tmp_path / "file").startswith("7692c3ad")
+
+
+def test_an_optional_input_path_is_read_by_content(small: Path, tmp_path: Path):
+    (tmp_path / "stored.jsonl").write_bytes(b"one")
+    recipe = load_recipe(str(small), ["eval.completions=stored.jsonl"])
+    assert recipe.eval is not None
+    assert identity(recipe.eval, Digests())["completions"] == {
+        "digest": "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed"
+    }
+
+
+def test_stored_completions_need_no_server(small: Path, tmp_path: Path):
+    (tmp_path / "stored.jsonl").write_bytes(b"{}")
+    steps = plan(load_recipe(str(small), ["eval.completions=stored.jsonl"]), Path("runs"), Digests())
+    assert [step.name for step in steps] == ["data", "train", "convert", "serve", "eval"]
+    assert steps[-1].server is None and steps[-1].needs == ()

@@ -1,0 +1,155 @@
+"""Running steps with real processes: skip, commit, interruption, death, and two at once. The data stage is the step."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from common.files import locked
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+def listing(folder: Path) -> dict[str, int]:
+    """Every file below `folder` with its time of change."""
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def processes_of(pid: int) -> Iterator[int]:
+    """Children of `pid`, from /proc."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == pid:
+            yield int(stat.parent.name)
+
+
+def await_stage(child: "subprocess.Popen[str]", root: Path, stage: str = "data") -> int:
+    """Wait until the stage's process is at work; returns its id."""
+    while child.poll() is None:
+        at_work = list(processes_of(child.pid))
+        if at_work and list(root.glob(f"{stage}/*.partial/job.json")):
+            return at_work[0]
+        time.sleep(0.01)
+    pytest.fail(child.communicate()[0])
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_step_is_committed_once_and_kept(small: Path, tmp_path: Path, tapeout):
+    first = tapeout("run", small, "--to", "data")
+    assert first.returncode == 0, first.stderr
+    (folder,) = (tmp_path / "runs" / "small" / "data").iterdir()
+    record = json.loads((folder / "record.json").read_text())
+    assert record["fingerprint"] == folder.name
+    assert record["metrics"]["rows"] == 40
+    assert record["inputs"]["model"].endswith("recipes/assets/tiny-gemma4")
+    before = listing(tmp_path / "runs" / "small")
+    second = tapeout("run", small, "--to", "data")
+    assert second.returncode == 0
+    assert second.stderr.splitlines()[0] == f"data: kept ({folder.name})"
+    assert listing(tmp_path / "runs" / "small") == before | {".lock": before[".lock"]}
+
+
+def test_logs_are_plain_when_not_on_a_terminal(small: Path, tapeout):
+    output = tapeout("run", small, "--to", "data").stderr
+    assert not [c for c in output if ord(c) < 32 and c != "\n"]
+    assert "rows 40" in output
+
+
+def test_another_configuration_has_another_folder(small: Path, tmp_path: Path, tapeout):
+    assert tapeout("run", small, "--to", "data").returncode == 0
+    assert tapeout("run", small, "--to", "data", "--set", "data.seed=1").returncode == 0
+    assert len(list((tmp_path / "runs" / "small" / "data").iterdir())) == 2
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_leaves_nothing_half_written(small: Path, tmp_path: Path, start: Start, tapeout, signum, code):
+    child = start("run", small, "--to", "data")
+    root = tmp_path / "runs" / "small"
+    stage = await_stage(child, root)
+    child.send_signal(signum)
+    output = child.communicate()[0]
+    assert child.returncode == code, output
+    assert "Traceback" not in output
+    assert not alive(stage)
+    assert list((root / "data").iterdir()) == []
+    assert tapeout("run", small, "--to", "data").returncode == 0
+
+
+def test_a_killed_conductor_takes_its_stage_with_it(small: Path, tmp_path: Path, start: Start, tapeout):
+    child = start("run", small, "--to", "data")
+    root = tmp_path / "runs" / "small"
+    stage = await_stage(child, root)
+    child.kill()
+    child.wait()
+    deadline = time.monotonic() + 30
+    while alive(stage) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not alive(stage)
+    assert not list(root.glob("data/*/record.json"))
+    again = tapeout("run", small, "--to", "data")
+    assert again.returncode == 0, again.stderr
+    assert len(list((root / "data").iterdir())) == 1
+
+
+def test_a_killed_stage_is_told_and_can_be_repeated(small: Path, tmp_path: Path, start: Start, tapeout):
+    child = start("run", small, "--to", "data")
+    os.kill(await_stage(child, tmp_path / "runs" / "small"), signal.SIGKILL)
+    output = child.communicate()[0]
+    assert child.returncode == 1
+    assert "data was killed from outside (out of memory?)" in output
+    assert tapeout("run", small, "--to", "data").returncode == 0
+
+
+def test_two_runs_do_not_meet(small: Path, tmp_path: Path, tapeout):
+    root = tmp_path / "runs" / "small"
+    root.mkdir(parents=True)
+    with locked(root / ".lock"):
+        second = tapeout("run", small, "--to", "data")
+    assert second.returncode == 2
+    assert "another tapeout process is working on this" in second.stderr
+    assert not (root / "data").exists()
+
+
+def test_a_stage_alone_wants_its_inputs_first(small: Path, tmp_path: Path, tapeout):
+    missing = tapeout("train", small)
+    assert missing.returncode == 2
+    assert missing.stderr.splitlines()[0] == (
+        "error: train reads what data makes, and that is not there for this recipe"
+    )
+    assert missing.stderr.splitlines()[2] == f"  to do: first run: tapeout run {small} --to data"
+    assert tapeout("data", small).returncode == 0
+    assert list((tmp_path / "runs" / "small" / "data").glob("*/record.json"))
+
+
+def test_python_m_stage_is_the_command(small: Path, tmp_path: Path, command: list[str], start: Start):
+    command[2] = "data"
+    child = start(small)
+    assert child.wait() == 0, child.communicate()[0]
+    assert list((tmp_path / "runs" / "small" / "data").glob("*/record.json"))
+
+
+def test_the_data_stage_from_flags_alone(small: Path, tmp_path: Path, tapeout):
+    model = Path(__file__).resolve().parents[2] / "recipes" / "assets" / "tiny-gemma4"
+    flags = ("data", "--model", model, "--input", "rows.jsonl", "--out", "shards", "--set", "max_length=256")
+    first = tapeout(*flags)
+    assert first.returncode == 0, first.stderr
+    assert json.loads((tmp_path / "shards" / "record.json").read_text())["config"]["max_length"] == 256
+    assert not (tmp_path / "shards.partial").exists()
+    assert "kept" in tapeout(*flags).stderr
+    other = tapeout(*flags, "--set", "seed=3")
+    assert other.returncode == 2
+    assert "the output folder exists and is not empty" in other.stderr

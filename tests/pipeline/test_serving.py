@@ -1,0 +1,75 @@
+"""Servers: in the foreground until stopped, beside an eval only as long as it lasts, and never left behind."""
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+MODEL = Path(__file__).resolve().parents[2] / "recipes" / "assets" / "tiny-gemma4"
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+def announced(child: "subprocess.Popen[str]") -> str:
+    """The address that the server announces once it is ready."""
+    assert child.stdout is not None
+    said = []
+    for line in child.stdout:
+        said.append(line)
+        if line.startswith("serving "):
+            return line.split(" at ")[1].strip()
+    pytest.fail("".join(said))
+
+
+def is_closed(url: str) -> bool:
+    try:
+        httpx.get(f"{url}/models", timeout=5)
+    except httpx.TransportError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_server_from_flags_alone_serves_until_it_is_stopped(tmp_path: Path, start: Start, signum: int):
+    child = start("serve", "--model", MODEL, "--port", "0", "--set", "slots=2", "--set", "max_length=64")
+    url = announced(child)
+    assert [model["id"] for model in httpx.get(f"{url}/models").json()["data"]] == ["tiny-gemma4"]
+    child.send_signal(signum)
+    assert child.wait() == 0
+    assert is_closed(url)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_served_base_does_not_outlive_its_eval(small: Path, tmp_path: Path, start: Start, tapeout):
+    """A stopped eval leaves its samples for the next attempt, and no server."""
+    child = start("run", small, "--set", "eval.samples=60")
+    url = announced(child)
+    root = tmp_path / "runs" / "small"
+    while not list(root.glob("eval-base/*.partial/samples.jsonl")):
+        assert child.poll() is None
+        time.sleep(0.02)
+    child.send_signal(signal.SIGTERM)
+    assert child.wait() == 143
+    assert is_closed(url)
+    assert not (root / ".scratch").exists() or list((root / ".scratch").iterdir()) == []
+    assert list(root.glob("eval-base/*.partial/samples.jsonl"))
+    assert not list(root.glob("eval-base/*/record.json"))
+
+
+def test_a_missing_model_file_is_told_by_the_server(small: Path, tmp_path: Path, tapeout):
+    """The base is scored first; what its server says is on the screen, and nothing is left of the attempt."""
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for file in MODEL.iterdir():
+        if file.suffix != ".safetensors":
+            (broken / file.name).write_bytes(file.read_bytes())
+    done = tapeout("run", small, "--set", "model.path=broken")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "error: " in done.stderr and "eval-base" in done.stderr
+    assert not list((tmp_path / "runs" / "small").glob("eval-base/*"))
+    assert json.loads(next((tmp_path / "runs" / "small" / "data").glob("*/record.json")).read_text())

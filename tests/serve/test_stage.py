@@ -1,0 +1,70 @@
+"""The stage around the server: its files, its probes, its port, its end."""
+
+import json
+import signal
+import socket
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from models.prompt import load_tokenizer, prompt_ids, template_digest
+from tests.serve.conftest import await_ready, start, write_job
+
+
+def failure(job: Path) -> str:
+    process = start(job)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 2, errors
+    assert "Traceback" not in errors
+    return errors
+
+
+def write_probes(folder: Path, model: Path, **changes: Any) -> Path:
+    tokenizer = load_tokenizer(str(model))
+    messages = [{"role": "user", "content": "a counter"}]
+    record = {
+        "template_digest": template_digest(tokenizer),
+        "probes": [{"messages": messages, "ids": prompt_ids(tokenizer, messages)}],
+    }
+    (folder / "dataset.json").write_text(json.dumps({**record, **changes}))
+    return folder
+
+
+def test_ready_files_and_a_clean_end_after_the_folder_was_renamed(model_folder: Path, tmp_path: Path) -> None:
+    probes = write_probes(tmp_path, model_folder)
+    process = start(write_job(tmp_path, model_folder, probes=probes, slots=2, max_length=32, decode_steps=2))
+    served = await_ready(process, tmp_path / "out")
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert {"load_seconds", "warmup_seconds", "programs"} <= metrics.keys() and metrics["programs"] > 0
+    (tmp_path / "out").rename(tmp_path / "committed")
+    assert httpx.get(f"http://127.0.0.1:{served.port}/health").status_code == 200
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, "Traceback" in errors) == (0, False), errors
+    assert sorted(path.name for path in (tmp_path / "committed").iterdir()) == ["endpoint.json", "metrics.json"]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_port_in_use_is_a_user_error(model_folder: Path, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert f"where: 127.0.0.1:{port}" in failure(write_job(tmp_path, model_folder, port=port))
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"template_digest": "0" * 64}, "template is not the one of the training data"),
+        ({"probes": [{"messages": [{"role": "user", "content": "a"}], "ids": [2, 3]}]}, "probes.0"),
+    ],
+)
+def test_a_model_that_tokenises_otherwise_is_refused(
+    model_folder: Path, tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    probes = write_probes(tmp_path, model_folder, **changes)
+    assert said in failure(write_job(tmp_path, model_folder, probes=probes))

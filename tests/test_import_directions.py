@@ -1,0 +1,106 @@
+"""Rooms import only in the directions of the design, at the top of files, without cycles: read from syntax trees."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parent.parent
+ROOMS = ("common", "models", "data", "train", "convert", "serve", "eval", "pipeline", "recipes")
+ALLOWED: dict[str, set[str]] = {
+    "common": set(),
+    "models": {"common"},
+    "data": {"common", "models"},
+    "train": {"common", "models"},
+    "convert": {"common", "models"},
+    "serve": {"common", "models"},
+    "eval": {"common"},
+    "pipeline": {"common"},
+    "recipes": {"common"},
+}
+CONFIGS = {f"{room}.config" for room in ("models", "data", "train", "convert", "serve", "eval")}
+"""What the conductor may import of the other rooms; these import nothing heavy, so that it starts at once."""
+HEAVY = {"jax", "jaxlib", "flax", "optax", "qwix", "orbax", "grain", "transformers", "torch", "numpy", "datasets"}
+FILES = sorted(path for room in ROOMS for path in (REPO / room).rglob("*.py"))
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(REPO).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported(node: ast.AST, module: str, known: set[str]) -> list[str]:
+    """Modules that an import statement names; `from a import b` is a.b where that is a module."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        base = node.module or ""
+        if node.level:
+            above = module.split(".")[: -node.level]
+            base = ".".join([*above, *([node.module] if node.module else [])])
+        return [f"{base}.{alias.name}" if f"{base}.{alias.name}" in known else base for alias in node.names]
+    return []
+
+
+def imports(path: Path, known: set[str]) -> list[tuple[int, str]]:
+    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    return [(node.lineno, name) for node in ast.walk(tree) for name in imported(node, module_of(path), known)]
+
+
+def inner_imports(tree: ast.AST) -> Iterator[int]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
+            for below in ast.walk(node):
+                if isinstance(below, ast.Import | ast.ImportFrom):
+                    yield below.lineno
+
+
+KNOWN = {module_of(path) for path in FILES}
+
+
+def test_every_room_is_looked_at():
+    assert {path.relative_to(REPO).parts[0] for path in FILES} == set(ROOMS)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(REPO).as_posix())
+def test_imports_of_a_file(path: Path):
+    room = path.relative_to(REPO).parts[0]
+    wrong = []
+    for line, name in imports(path, KNOWN):
+        other, external = name.split(".")[0], name.split(".")[0] not in ROOMS
+        if room == "pipeline" and (name in CONFIGS or other == "pipeline"):
+            continue
+        if external and other in HEAVY and (room == "pipeline" or (room == "eval" and other not in ("numpy",))):
+            wrong.append(f"line {line}: {name} is too heavy for {room}")
+        elif not external and other != room and other not in ALLOWED[room]:
+            wrong.append(f"line {line}: {room} may not import {name}")
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    wrong += [f"line {line}: an import inside a function or class" for line in sorted(set(inner_imports(tree)))]
+    assert not wrong
+
+
+@pytest.mark.parametrize("room", sorted({name.split(".")[0] for name in CONFIGS}))
+def test_configs_import_in_milliseconds(room: str):
+    path = REPO / room / "config.py"
+    outside = {name.split(".")[0] for _, name in imports(path, KNOWN)} - set(ROOMS)
+    inside = {name for _, name in imports(path, KNOWN) if name.split(".")[0] in ROOMS}
+    assert outside <= {"typing", "pydantic", "collections", "enum", "re", "pathlib", "math"}
+    assert inside <= {"common.schema", "models.config"}
+
+
+def test_no_cycles():
+    graph = {module_of(path): {name for _, name in imports(path, KNOWN) if name in KNOWN} for path in FILES}
+    state: dict[str, str] = {}
+
+    def visit(module: str, trail: tuple[str, ...]) -> None:
+        if state.get(module) == "open":
+            pytest.fail(" -> ".join([*trail[trail.index(module) :], module]))
+        if module not in state:
+            state[module] = "open"
+            for name in sorted(graph[module] - {module}):
+                visit(name, (*trail, module))
+            state[module] = "done"
+
+    for module in sorted(graph):
+        visit(module, ())

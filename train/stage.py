@@ -1,0 +1,159 @@
+"""The train stage: base model and packed shards to Orbax checkpoints of the trained weights."""
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from common.errors import UserError
+from common.files import read_json, write_json
+from common.progress import bar, log
+from models.checkpoint import base_digest
+from models.decoder import Decoder
+from models.families import read_spec
+from models.load import load_decoder, random_decoder
+from models.lora import add_lora
+from models.mesh import batch_place, check_batch, make_mesh
+from models.shards import count_rows, open_batches
+from train.checkpoint import Checkpoints
+from train.config import TrainConfig, TrainInputs
+from train.log import TrainingLog, read_log
+from train.step import Trainer, make_trainer, schedule
+
+VALIDATION_BATCHES = 50
+
+
+def run(config: TrainConfig, inputs: TrainInputs, out: Path) -> dict[str, Any]:
+    started = time.monotonic()
+    mesh = make_mesh(inputs.hardware)
+    check_batch(mesh, config.batch_size)
+    dataset = read_json(Path(inputs.data) / "dataset.json")
+    steps = total_steps(config, count_rows(str(Path(inputs.data) / "train")))
+    log(f"train: {jax.device_count()} {jax.default_backend()} device(s), {dict(mesh.shape)}, {steps} steps")
+    decoder = make_decoder(config, inputs, mesh)
+    graph, trained, frozen = nnx.split(decoder, decoder.trained, ...)
+    trained = jax.tree.map(lambda a: a.astype(np.float32), trained)
+    trainer = make_trainer(config, graph, inputs.dtype, steps)
+    loop = Loop(config, trainer, mesh, Path(inputs.data), dataset["max_length"], out)
+    loop.run(trained, frozen, steps)
+    digest = base_digest(inputs.model) if config.init == "base" else None
+    lora = config.lora.model_dump() if config.method == "lora" else {}
+    write_json(out / "adapter.json", {"method": config.method, "base_digest": digest, "step": steps, **lora})
+    return {
+        "steps": steps,
+        "parameters": sum(a.size for a in jax.tree.leaves(nnx.state(decoder))),
+        "trained_parameters": sum(a.size for a in jax.tree.leaves(trained)),
+        "seconds": time.monotonic() - started,
+        **summary(out / "log.jsonl"),
+    }
+
+
+def summary(path: Path) -> dict[str, float]:
+    """Final losses and the median rate of the whole run, across restarts."""
+    lines = read_log(path)
+    losses = [line["loss"] for line in lines if "loss" in line]
+    validation = [line["validation_loss"] for line in lines if "validation_loss" in line]
+    rates = [line["tokens_per_second"] for line in lines if "tokens_per_second" in line]
+    out = {"loss": losses[-1], "tokens_per_second": float(np.median(rates))}
+    return {**out, "validation_loss": validation[-1]} if validation else out
+
+
+def total_steps(config: TrainConfig, rows: int) -> int:
+    return config.steps or max(1, math.ceil(config.epochs * rows / config.batch_size))
+
+
+def make_decoder(config: TrainConfig, inputs: TrainInputs, mesh: Mesh) -> Decoder:
+    """The stacked decoder with what is to be trained: LoRA, or every weight."""
+    if config.method == "lora":
+        if config.init == "random":
+            raise UserError("an adapter needs a trained base", where="train.init", fix="write `init: base`")
+        decoder = load_decoder(inputs.model, inputs.dtype, True, mesh)
+        lora = config.lora
+        return add_lora(decoder, mesh, lora.rank, lora.alpha, lora.targets, config.seed)
+    if config.init == "random":
+        return random_decoder(read_spec(inputs.model), "float32", config.seed, mesh)
+    decoder = load_decoder(inputs.model, "float32", True, mesh)
+    decoder.trained = nnx.Param
+    return decoder
+
+
+class Loop:
+    """Steps from the last checkpoint to the end: batch, step, log, validate, save."""
+
+    def __init__(self, config: TrainConfig, trainer: Trainer, mesh: Mesh, data: Path, max_length: int, out: Path):
+        self.config, self.trainer, self.data, self.out = config, trainer, data, out
+        self.max_length = max_length
+        self.place = batch_place(mesh)
+
+    def run(self, trained: nnx.State, frozen: nnx.State, steps: int) -> None:
+        config = self.config
+        checkpoints = Checkpoints(self.out / "checkpoints", config.keep_checkpoints)
+        opt_state = jax.jit(self.trainer.optimizer.init)(trained)
+        batches = self.batches("train", config.seed)
+        done = 0
+        if (found := checkpoints.restore(trained, opt_state)) is not None:
+            done, trained, opt_state, loader = found
+            batches.set_state(loader)
+            log(f"train: resuming at step {done}")
+        journal = TrainingLog(self.out / "log.jsonl", done)
+        rate = schedule(config, steps)
+        since, tokens = time.monotonic(), 0
+        with bar("train", steps - done, "steps") as progress:
+            for step in range(done + 1, steps + 1):
+                batch = next(batches)
+                tokens += int((batch["segments"] > 0).sum())
+                trained, opt_state, metrics = self.trainer.step(trained, opt_state, frozen, self.on_devices(batch))
+                last = step == steps
+                note = ""
+                if step % config.log_every == 0 or last:
+                    line = {name: float(value) for name, value in metrics.items()}
+                    self.check(line["loss"], step)
+                    now = time.monotonic()
+                    per_second = tokens / (now - since)
+                    note = f"loss {line['loss']:.3f}, {per_second:.0f} tokens/s"
+                    journal.write(step=step, learning_rate=float(rate(step - 1)), tokens_per_second=per_second, **line)
+                    since, tokens = now, 0
+                if last or (config.validate_every and step % config.validate_every == 0):
+                    self.validate(trained, frozen, step, journal)
+                    since = time.monotonic()
+                if step % config.checkpoint_every == 0 or last:
+                    checkpoints.save(step, trained, opt_state, batches.get_state())
+                progress.advance(1, note)
+        journal.close()
+        checkpoints.close()
+
+    def batches(self, split: str, seed: int) -> Any:
+        return open_batches(
+            str(self.data / split),
+            batch_size=self.config.batch_size,
+            max_length=self.max_length,
+            seed=seed,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+
+    def on_devices(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+        return {name: jax.make_array_from_process_local_data(self.place, a) for name, a in batch.items()}
+
+    def validate(self, trained: nnx.State, frozen: nnx.State, step: int, journal: TrainingLog) -> None:
+        """Mean loss per supervised token over the validation rows (each at most once)."""
+        folder = self.data / "validation"
+        rows = count_rows(str(folder)) if folder.is_dir() else 0
+        batches = self.batches("validation", 0) if rows >= self.config.batch_size else None
+        if batches is None:
+            return
+        count = min(rows // self.config.batch_size, VALIDATION_BATCHES)
+        parts = [self.trainer.evaluate(trained, frozen, self.on_devices(next(batches))) for _ in range(count)]
+        total, tokens = (float(sum(part[i] for part in parts)) for i in range(2))
+        journal.write(step=step, validation_loss=total / max(tokens, 1.0))
+
+    def check(self, loss: float, step: int) -> None:
+        if not math.isfinite(loss):
+            raise UserError(
+                f"the loss is {loss} at step {step}", where="train", fix="lower train.learning_rate, or set clip_norm"
+            )
