@@ -1,1 +1,1 @@
-"""What every room stands on: errors, the schema base, atomic files, progress, the stage process. Imports nothing of ours."""
+"""What every room stands on: errors, the schema base, atomic files, progress, the stage process."""

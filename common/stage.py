@@ -1,10 +1,9 @@
 """A stage as a process: read a job file, run, leave metrics.json beside the artifact's files.
 
-The conductor (or `tapeout STAGE`) starts `python -m STAGE JOB.json` with a job of {config, inputs, out}. The process dies
-with its parent, turns SIGTERM and Ctrl-C into a clean exit, and user errors into one screen and exit code 2.
+The conductor (or `tapeout STAGE`) starts `python -m STAGE JOB.json` with a job of {config, inputs, out}. The process
+turns SIGTERM and Ctrl-C into a clean exit, and user errors into one screen and exit code 2.
 """
 
-import ctypes
 import os
 import signal
 import sys
@@ -20,14 +19,8 @@ from common.schema import Section
 
 METRICS = "metrics.json"
 EXIT_CRASH = 1
-_PR_SET_PDEATHSIG = 1
 
 Run = Callable[[Any, Any, Path], dict[str, Any]]
-
-
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _on_term(_signal: int, _frame: Any) -> None:
@@ -57,7 +50,6 @@ def main(stage: str, run: Run, config_type: type[Section], inputs_type: type[Sec
     """
     if not sys.argv[1:2] or not sys.argv[1].endswith(".json"):
         os.execv(sys.executable, [sys.executable, "-m", "pipeline", stage, *sys.argv[1:]])
-    _die_with_parent()
     signal.signal(signal.SIGTERM, _on_term)
     debug = os.environ.get("TAPEOUT_DEBUG") == "1"
     try:

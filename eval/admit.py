@@ -1,6 +1,6 @@
 """Admission: a design may define itself and its helpers, and touch nothing else; judged before it runs.
 
-The raw text is scanned first (what an `ifdef hides from one tool another may see), then the tree that slang makes of it.
+The raw text is scanned first (an `ifdef may hide things from one tool only), then the tree that slang makes.
 A text with syntax errors is judged by what slang makes of it; the sandbox and the harness still hold it.
 """
 

@@ -7,7 +7,6 @@ import asyncio
 import os
 import signal
 import time
-from collections import Counter
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack, ExitStack, closing
 from dataclasses import dataclass, field
@@ -17,14 +16,14 @@ from typing import Any
 from common.errors import UserError
 from common.files import write_json
 from common.progress import Bar, bar, log
-from eval import score
 from eval.benchmark import Benchmark, Problem, load_benchmark
 from eval.client import Client
 from eval.config import EvalConfig, EvalInputs
 from eval.journal import Journal, Row
 from eval.sandbox import MIB, Limits, find_confinement
-from eval.simulate import CATEGORIES, Simulator, Verdict, find_simulator
+from eval.simulate import Simulator, Verdict, find_simulator
 from eval.stored import load_completions
+from eval.summary import metrics_of, summarize
 from eval.workers import Workers, workers
 
 SAMPLES, RESULTS, SUMMARY = "samples.jsonl", "results.jsonl", "summary.json"
@@ -144,47 +143,6 @@ def _first_error(group: BaseExceptionGroup[Any]) -> BaseException:
     return found
 
 
-def _counts(results: Journal) -> dict[str, tuple[int, int]]:
-    samples, passed = Counter[str](), Counter[str]()
-    for (task, _), row in results.rows.items():
-        samples[task] += 1
-        passed[task] += bool(row["passed"])
-    return {task: (samples[task], passed[task]) for task in sorted(samples)}
-
-
-def _ks(config: EvalConfig, counts: dict[str, tuple[int, int]]) -> tuple[int, ...]:
-    fewest, task = min((n, task) for task, (n, _) in counts.items())
-    ks = config.reported_k(fewest)
-    if max(ks) > fewest:
-        raise UserError(
-            f"pass@{max(ks)} needs {max(ks)} samples of each problem, and {task} has {fewest}",
-            where="eval.k",
-            fix=f"ask for k of at most {fewest}, or score more samples",
-        )
-    return ks
-
-
-def _summary(
-    config: EvalConfig, benchmark: Benchmark, results: Journal, ungradable: dict[str, str], simulator: str, sandbox: str
-) -> dict[str, Any]:
-    counts = _counts(results)
-    ks = _ks(config, counts)
-    categories = Counter(row["category"] for row in results.rows.values())
-    missing = [p.task_id for p in benchmark.problems if p.task_id not in counts]
-    return score.summarize(counts, ks, lambda task: True) | {
-        "benchmark": benchmark.name,
-        "benchmark_digest": benchmark.digest,
-        "simulator": simulator,
-        "sandbox": sandbox,
-        "categories": {name: categories[name] for name in CATEGORIES},
-        "per_problem": {task: passed for task, (_, passed) in counts.items()},
-        "per_problem_samples": {task: n for task, (n, _) in counts.items()},
-        "ungradable": ungradable,
-        "unattempted": missing,
-        "gradable": score.summarize(counts, ks, lambda task: task not in ungradable),
-    }
-
-
 def self_test(
     config: EvalConfig, benchmark: Benchmark, simulator: Simulator, version: str, out: Path
 ) -> dict[str, Any]:
@@ -239,23 +197,13 @@ def run(config: EvalConfig, inputs: EvalInputs, out: Path) -> dict[str, Any]:
             raise _first_error(group) from None
     goldens = sorted(session.goldens.items())
     ungradable = {task: verdict.detail for task, verdict in goldens if not verdict.passed}
-    summary = _summary(config, benchmark, results, ungradable, version, simulator.sandbox)
+    summary = summarize(config, benchmark, results, ungradable, version, simulator.sandbox)
     for name in summary["unattempted"][:1]:
         log(f"warning: {len(summary['unattempted'])} problems have no completions and are left out, {name} first")
     write_json(out / SUMMARY, summary)
-    return _metrics(summary, samples, session, time.monotonic() - start)
-
-
-def _metrics(summary: dict[str, Any], samples: Journal, session: _Session, seconds: float) -> dict[str, Any]:
-    requests = [row.get("request") or {} for row in samples.rows.values()]
-    tokens = [r["completion_tokens"] / r["choices"] for r in requests if r.get("completion_tokens") is not None]
-    return {
-        **{name: value for name, value in summary.items() if name.startswith("pass@") or name == "pass_rate"},
-        "problems": summary["problems"],
-        "samples": summary["samples"],
-        "generated_tokens": round(sum(tokens)) if tokens else None,
-        "generation_seconds": round(session.generation_seconds, 3),
-        "simulation_seconds": round(session.pool.busy_seconds, 3),
-        "seconds": round(seconds, 3),
-        **{f"category_{name}": count for name, count in summary["categories"].items()},
+    seconds = {
+        "generation_seconds": session.generation_seconds,
+        "simulation_seconds": session.pool.busy_seconds,
+        "seconds": time.monotonic() - start,
     }
+    return metrics_of(summary, samples) | {name: round(value, 3) for name, value in seconds.items()}

@@ -16,7 +16,6 @@ from eval.extract import extract
 from eval.sandbox import MIB, Limits
 from eval.simulate import Simulator, Verdict
 
-
 MEMORY = 4096 * MIB
 
 

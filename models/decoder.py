@@ -148,7 +148,7 @@ class Decoder(nnx.Module):
         return tuple((zeros(layer), zeros(layer)) for layer in self.spec.layers)
 
     def prefill(self, tokens: jax.Array, lengths: jax.Array) -> tuple[jax.Array, Cache]:
-        """tokens [b t], right-padded; lengths [b] -> logits [b v] after the last real token, keys and values [b t k h]."""
+        """tokens [b t], right-padded; lengths [b] -> logits [b v] after the last one, keys and values [b t k h]."""
         x, kv = self.prefill_hidden(tokens)
         last = jnp.take_along_axis(x, (lengths - 1)[:, None, None], axis=1)
         return self.logits(last)[:, 0], kv

@@ -1,8 +1,8 @@
 """The table's algebra: one `Leaf` row says how a parameter of ours and Hugging Face tensors correspond.
 
-`our_axes` names our axes by letters ("l s d k h"), `hf_axes` the axes of one HF tensor as groups ("(k h) d"). Letters of
-ours that HF lacks (`l` layers, `s` keys and values) stack several HF tensors. A torch Linear stores (out, in), so the
-last group is what a product contracts. Load, save, LoRA shapes, merge and PEFT pairs follow, with no special cases.
+`our_axes` names our axes by letters ("l s d k h"), `hf_axes` the axes of one HF tensor as groups ("(k h) d").
+Letters of ours that HF lacks (`l` layers, `s` keys and values) stack several HF tensors. A torch Linear stores
+(out, in), so the last group is what a product contracts. Load, save, LoRA shapes, merge and PEFT pairs follow.
 """
 
 import itertools

@@ -1,7 +1,7 @@
 """LoRA over the stacked decoder: qwix adapts one layer of each kind, the table says the shapes of its stacks.
 
-qwix cannot be applied to stacked layers, and would give every layer the same A; so it runs on an abstract layer, and the
-stacks are filled here, each row and layer from a key of its own.
+qwix cannot be applied to stacked layers, and would give every layer the same A; so it runs on an abstract layer, and
+the stacks are filled here, each row from a key of its own.
 """
 
 import math

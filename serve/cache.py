@@ -1,8 +1,13 @@
-"""The cache of all slots and one decode step over it, in the layout that makes both attention products plain ones.
+"""The cache of all slots and decode steps over it, in blocks of as many positions as one dispatch decodes.
 
-Keys lie as [b k h s] and values as [b k s h]: with a single query per row, the scores and the weighted sum are then
-row-major matrix products that nothing has to be transposed for (on CPU an order of magnitude faster than [b s k h]).
-A sliding layer holds a ring of `window` positions: index j has the latest position p <= now with p % s == j.
+Keys lie as [b k h s] and values as [b k s h]: with one query per row, scores and weighted sums are plain row-major
+products (on CPU ten times faster than over [b s k h]). Within a dispatch the cache is only read: new keys and values
+collect in a block [b k h c] at the same index for every row, which `flush` writes at the end (XLA's scatter, once a
+step, took longer than attention itself). A dispatch starts a block for every row: a row's sums are always taken in the
+same order, so its logits do not depend on its neighbours.
+
+Position p of a row stands in column (p + shift) % s, where the shift puts the start of its blocks on multiples of c.
+A sliding layer holds a ring of its window.
 """
 
 import jax
@@ -12,26 +17,52 @@ from models.attention import MASKED
 from models.decoder import Decoder
 
 Layers = tuple[tuple[jax.Array, jax.Array], ...]
+"""Per layer keys and values."""
 
 
-def empty_cache(decoder: Decoder, slots: int, length: int) -> Layers:
+def empty_cache(decoder: Decoder, slots: int, length: int, block: int) -> Layers:
     """Zeros for `slots` sequences of at most `length` positions."""
+
+    def columns(window: int | None) -> int:
+        return -(-min(length + block - 1, window or length + block) // block) * block
+
+    return _zeros(decoder, slots, [columns(spec.window) for spec in decoder.spec.layers])
+
+
+def empty_block(decoder: Decoder, slots: int, block: int) -> Layers:
+    """Room for what one dispatch adds."""
+    return _zeros(decoder, slots, [block] * len(decoder.spec.layers))
+
+
+def _zeros(decoder: Decoder, slots: int, columns: list[int]) -> Layers:
     dtype = decoder.embed[...].dtype
+    return tuple(
+        (
+            jnp.zeros((slots, spec.kv_heads, spec.head_dim, s), dtype),
+            jnp.zeros((slots, spec.kv_heads, s, spec.head_dim), dtype),
+        )
+        for spec, s in zip(decoder.spec.layers, columns, strict=True)
+    )
 
-    def shapes(heads: int, width: int, window: int | None) -> tuple[jax.Array, jax.Array]:
-        s = min(length, window or length)
-        return jnp.zeros((slots, heads, width, s), dtype), jnp.zeros((slots, heads, s, width), dtype)
 
-    return tuple(shapes(spec.kv_heads, spec.head_dim, spec.window) for spec in decoder.spec.layers)
+def _first_column(start: jax.Array, block: int, s: int) -> jax.Array:
+    """Where the block that begins at position `start` stands: start rounded up to a block, in a ring of s."""
+    return (start + -start % block) % s
 
 
-def place(cache: Layers, kv: Layers, numbers: jax.Array) -> Layers:
+def _held(start: jax.Array, block: int, s: int) -> jax.Array:
+    """The position in each column [... s] when those before `start` are written; negative where there is none."""
+    start = start[..., None]
+    return start - 1 - (_first_column(start, block, s) - 1 - jnp.arange(s)) % s
+
+
+def place(cache: Layers, kv: Layers, numbers: jax.Array, block: int) -> Layers:
     """Write a prefilled prompt, keys and values [1 t k h] per layer; `numbers` are the slot and the prompt's length."""
     slot, length = numbers[0], numbers[1]
 
     def layer(cached: tuple[jax.Array, jax.Array], fresh: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        s = cached[0].shape[3]
-        k, v = (_latest(x, s, length).astype(cached[0].dtype) for x in fresh)
+        held = _held(length, block, cached[0].shape[3])
+        k, v = (jnp.take(x, jnp.clip(held, 0, x.shape[1] - 1), axis=1).astype(cached[0].dtype) for x in fresh)
         at = (slot, 0, 0, 0)
         keys = jax.lax.dynamic_update_slice(cached[0], k.transpose(0, 2, 3, 1), at)
         return keys, jax.lax.dynamic_update_slice(cached[1], v.transpose(0, 2, 1, 3), at)
@@ -39,70 +70,70 @@ def place(cache: Layers, kv: Layers, numbers: jax.Array) -> Layers:
     return tuple(layer(cached, fresh) for cached, fresh in zip(cache, kv, strict=True))
 
 
-def _latest(fresh: jax.Array, s: int, length: jax.Array) -> jax.Array:
-    """What a ring of s holds after `length` positions of fresh [1 t k h]; t <= s needs no reordering."""
-    if fresh.shape[1] <= s:
-        return fresh
-    held = length - 1 - (length - 1 - jnp.arange(s)) % s
-    return jnp.take(fresh, jnp.maximum(held, 0), axis=1)
-
-
-def decode(decoder: Decoder, tokens: jax.Array, positions: jax.Array, cache: Layers) -> tuple[jax.Array, Layers]:
-    """One token for each sequence: tokens, positions [b] -> logits [b v] and the cache with them written.
-
-    A layer attends to its cache and, apart, to the token's own key and value; all layers are written at the end.
-    """
+def decode(
+    decoder: Decoder,
+    tokens: jax.Array,
+    positions: jax.Array,
+    cache: Layers,
+    new: Layers,
+    start: jax.Array,
+    i: jax.Array,
+) -> tuple[jax.Array, Layers]:
+    """Step i of a dispatch that began at positions `start` [b]: tokens, positions [b] -> logits [b v], the block with
+    index i written."""
+    block = new[0][0].shape[3]
+    written = jnp.broadcast_to(jnp.arange(block) <= i, (*positions.shape, block))
     x = decoder.embedded(tokens[:, None])
-    fresh: list[tuple[jax.Array, jax.Array]] = []
-    for layer, (keys, values) in zip(decoder.layers, cache, strict=True):
-        # A ring never holds a position outside the window; at age 0 stands what this token will overwrite.
-        age = (positions[:, None] - jnp.arange(keys.shape[3])) % keys.shape[3]
-        held = (age > 0) & (age <= positions[:, None])
+    out: list[tuple[jax.Array, jax.Array]] = []
+    for layer, past, fresh in zip(decoder.layers, cache, new, strict=True):
+        held = _held(start, block, past[0].shape[3])
+        window = layer.spec.window
+        visible = held >= (0 if window is None else jnp.maximum(positions[:, None] - window + 1, 0))
+        mask = jnp.concatenate([visible, written], axis=1)
 
         def look(
             q: jax.Array,
             k: jax.Array,
             v: jax.Array,
-            keys: jax.Array = keys,
-            values: jax.Array = values,
-            held: jax.Array = held,
+            past: tuple[jax.Array, jax.Array] = past,
+            fresh: tuple[jax.Array, jax.Array] = fresh,
+            mask: jax.Array = mask,
         ) -> jax.Array:
-            fresh.append((k[:, 0], v[:, 0]))
-            return attend_one(q[:, 0], k[:, 0], v[:, 0], keys, values, held)[:, None]
+            keys = jax.lax.dynamic_update_slice(fresh[0], k.transpose(0, 2, 3, 1), (0, 0, 0, i))
+            values = jax.lax.dynamic_update_slice(fresh[1], v.transpose(0, 2, 1, 3), (0, 0, i, 0))
+            out.append((keys, values))
+            return attend_one(q, past, (keys, values), mask)
 
         x = layer(x, positions[:, None], look)
-    logits = decoder.logits(x)[:, 0]
-    # Always 0, but XLA cannot know: the write waits for the last layer's read, or that layer's cache would be copied.
-    after = jnp.minimum(jnp.abs(logits[0, 0]).astype(jnp.int32), 0)
-    return logits, _write(cache, fresh, positions + after)
+    return decoder.logits(x)[:, 0], tuple(out)
 
 
 def attend_one(
-    q: jax.Array, k: jax.Array, v: jax.Array, keys: jax.Array, values: jax.Array, held: jax.Array
+    q: jax.Array, past: tuple[jax.Array, jax.Array], new: tuple[jax.Array, jax.Array], mask: jax.Array
 ) -> jax.Array:
-    """One query per row: q [b n h]; its own k, v [b k h]; keys [b k h s], values [b k s h] where held [b s] -> [b n h]."""
-    b, n, h = q.shape
-    q = q.reshape(b, k.shape[1], -1, h)
-    scores = jnp.einsum("bkgh,bkhs->bkgs", q, keys, preferred_element_type=jnp.float32)
-    own = jnp.sum(q.astype(jnp.float32) * k[:, :, None].astype(jnp.float32), axis=-1, keepdims=True)
-    scores = jnp.concatenate([jnp.where(held[:, None, None], scores, MASKED), own], axis=-1)
-    weights = jax.nn.softmax(scores, axis=-1)
-    past = weights[..., :-1].astype(values.dtype)
-    out = jnp.einsum("bkgs,bksh->bkgh", past, values, preferred_element_type=jnp.float32)
-    out += weights[..., -1:] * v[:, :, None].astype(jnp.float32)
-    return out.reshape(b, n, h).astype(v.dtype)
+    """Attention of one query per row, q [b 1 n h], over two stretches of keys and values; mask [b s+c] -> [b 1 n h]."""
+    b, _, n, h = q.shape
+    q = q.reshape(b, past[0].shape[1], -1, h)
+    parts = [jnp.einsum("bkgh,bkhs->bkgs", q, keys, preferred_element_type=jnp.float32) for keys in (past[0], new[0])]
+    scores = jnp.where(mask[:, None, None], jnp.concatenate(parts, axis=-1), MASKED)
+    weights = jax.nn.softmax(scores, axis=-1).astype(q.dtype)
+    split = past[0].shape[3]
+    out = jnp.einsum("bkgs,bksh->bkgh", weights[..., :split], past[1], preferred_element_type=jnp.float32)
+    out += jnp.einsum("bkgs,bksh->bkgh", weights[..., split:], new[1], preferred_element_type=jnp.float32)
+    return out.reshape(b, 1, n, h).astype(q.dtype)
 
 
-def _write(cache: Layers, fresh: list[tuple[jax.Array, jax.Array]], positions: jax.Array) -> Layers:
-    """Write each row's k and v [b k h] at its position, row by row: XLA's scatter takes ten times as long on CPU."""
+def flush(cache: Layers, new: Layers, start: jax.Array) -> Layers:
+    """Write every row's block where it belongs. Free slots get a stale one; filling them overwrites it."""
+    block = new[0][0].shape[3]
 
-    def row(i: jax.Array, cache: Layers) -> Layers:
-        def put(cached: tuple[jax.Array, jax.Array], new: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-            k, v = (jax.lax.dynamic_index_in_dim(x, i, keepdims=True).astype(cached[0].dtype) for x in new)
-            at = positions[i] % cached[0].shape[3]
-            keys = jax.lax.dynamic_update_slice(cached[0], k[..., None], (i, 0, 0, at))
-            return keys, jax.lax.dynamic_update_slice(cached[1], v[:, :, None], (i, 0, at, 0))
+    def row(r: jax.Array, cache: Layers) -> Layers:
+        def put(cached: tuple[jax.Array, jax.Array], fresh: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            k, v = (jax.lax.dynamic_index_in_dim(x, r, keepdims=True) for x in fresh)
+            at = _first_column(start[r], block, cached[0].shape[3])
+            keys = jax.lax.dynamic_update_slice(cached[0], k, (r, 0, 0, at))
+            return keys, jax.lax.dynamic_update_slice(cached[1], v, (r, 0, at, 0))
 
-        return tuple(put(cached, new) for cached, new in zip(cache, fresh, strict=True))
+        return tuple(put(cached, fresh) for cached, fresh in zip(cache, new, strict=True))
 
-    return jax.lax.fori_loop(0, positions.shape[0], row, cache)
+    return jax.lax.fori_loop(0, start.shape[0], row, cache)

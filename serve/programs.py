@@ -18,7 +18,7 @@ from models.decoder import Decoder
 from serve import cache
 from serve.sampler import Rows, empty_rows, logprobs, sample
 
-SMALLEST_BUCKET = 64
+SMALLEST_BUCKET = 128
 
 
 class Slots(NamedTuple):
@@ -47,7 +47,7 @@ def empty_slots(b: int) -> Slots:
 
 
 def buckets_for(max_length: int) -> list[int]:
-    """Prompt lengths that programs are compiled for: 64, 128, 256, ... and max_length itself."""
+    """Prompt lengths that programs are compiled for: 128, 256, 512, ... and max_length itself."""
     sizes = [SMALLEST_BUCKET << i for i in range(max_length.bit_length()) if SMALLEST_BUCKET << i < max_length]
     return [*sizes, max_length]
 
@@ -79,7 +79,7 @@ class Programs:
     def __init__(self, decoder: Decoder, *, slots: int, max_length: int, steps: int, end_ids: frozenset[int]):
         self.buckets, self.slots, self.steps, self.end_ids = buckets_for(max_length), slots, steps, end_ids
         self._graph, self._state = nnx.split(decoder)
-        self._cache = cache.empty_cache(decoder, slots, max_length)
+        self._cache = cache.empty_cache(decoder, slots, max_length, steps)
         self._compiled: dict[tuple[str, int], Callable[..., Any]] = {}
 
     def __len__(self) -> int:
@@ -115,7 +115,7 @@ class Programs:
     def place(self, prefilled: Prefilled, slot: int) -> None:
         """Copy a prefilled prompt's keys and values into `slot`."""
         numbers = np.array([slot, prefilled.length], np.int32)
-        self._cache = self._run("place", prefilled.tokens.shape[1], cache.place, self._cache, prefilled.kv, numbers)
+        self._cache = self._run("place", prefilled.tokens.shape[1], self._place, self._cache, prefilled.kv, numbers)
 
     def first(self, prefilled: Prefilled, rows: Rows) -> Drawn:
         """Draw a sample's first token by `rows` (of one row), arrays [1]."""
@@ -146,6 +146,9 @@ class Programs:
         last = jax.lax.dynamic_slice_in_dim(hidden, length - 1, 1, axis=1)
         return hidden, decoder.logits(last)[:, 0], kv
 
+    def _place(self, layers: cache.Layers, kv: cache.Layers, numbers: jax.Array) -> cache.Layers:
+        return cache.place(layers, kv, numbers, self.steps)
+
     def _score(self, state: Any, hidden: jax.Array, tokens: jax.Array) -> Drawn:
         logits = nnx.merge(self._graph, state).logits(hidden)[0]
         best = jnp.argmax(logits, axis=1).astype(jnp.int32)
@@ -155,23 +158,25 @@ class Programs:
         """While any row is active and steps remain: run, draw, advance the active rows, end those that are done."""
         decoder = nnx.merge(self._graph, state)
         end_ids = jnp.asarray(sorted(self.end_ids), jnp.int32)
+        began = jnp.asarray(slots.position)
 
         def more(carry: tuple[Any, ...]) -> jax.Array:
             step, active = carry[0], carry[4]
             return (step < self.steps) & jnp.any(active)
 
         def advance(carry: tuple[Any, ...]) -> tuple[Any, ...]:
-            step, layers, token, position, active, out = carry
-            logits, layers = cache.decode(decoder, token, position, layers)
+            step, new, token, position, active, out = carry
+            logits, new = cache.decode(decoder, token, position, layers, new, began, step)
             drawn = draw(logits, slots.rows, position + 1)
             out = Drawn(*(buffer.at[step].set(value) for buffer, value in zip(out, drawn, strict=True)))
             token = jnp.where(active, drawn.token, token)
             position = jnp.where(active, position + 1, position)
             ended = jnp.any(token[:, None] == end_ids, axis=1) & ~slots.ignore_end
-            return step + 1, layers, token, position, active & ~ended & (position + 1 < slots.limit), out
+            return step + 1, new, token, position, active & ~ended & (position + 1 < slots.limit), out
 
         b, k = self.slots, self.steps
         whole, real = jnp.zeros((k, b), jnp.int32), jnp.zeros((k, b), jnp.float32)
-        start = (jnp.int32(0), layers, slots.token, slots.position, slots.active, Drawn(whole, real, whole, real))
-        _, layers, _, _, _, out = jax.lax.while_loop(more, advance, start)
-        return layers, out
+        block = cache.empty_block(decoder, b, k)
+        start = (jnp.int32(0), block, slots.token, slots.position, slots.active, Drawn(whole, real, whole, real))
+        _, block, _, _, _, out = jax.lax.while_loop(more, advance, start)
+        return cache.flush(layers, block, began), out

@@ -1,7 +1,7 @@
 """Checkpoints of a training run: Orbax writes them beside, renames, and keeps the latest few.
 
-Each holds `trained` (flat: name -> array, what convert reads), `optimizer` and `loader` (the data iterator's state), so a
-run that was cut off continues bit for bit.
+Each holds `trained` (flat: name -> array, what convert reads), `optimizer` and `loader` (the data iterator's state),
+so a run that was cut off continues bit for bit.
 """
 
 from pathlib import Path

@@ -2,13 +2,14 @@
 
 import math
 import time
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from common.errors import UserError
 from common.files import read_json, write_json
@@ -23,7 +24,7 @@ from models.shards import count_rows, open_batches
 from train.checkpoint import Checkpoints
 from train.config import TrainConfig, TrainInputs
 from train.log import TrainingLog, read_log
-from train.step import Trainer, make_trainer, schedule
+from train.step import Trainer, compile_step, make_trainer, schedule
 
 VALIDATION_BATCHES = 50
 
@@ -93,13 +94,14 @@ class Loop:
     def run(self, trained: nnx.State, frozen: nnx.State, steps: int) -> None:
         config = self.config
         checkpoints = Checkpoints(self.out / "checkpoints", config.keep_checkpoints)
-        opt_state = jax.jit(self.trainer.optimizer.init)(trained)
+        opt_state = self.start_state(trained)
         batches = self.batches("train", config.seed)
         done = 0
         if (found := checkpoints.restore(trained, opt_state)) is not None:
             done, trained, opt_state, loader = found
             batches.set_state(loader)
             log(f"train: resuming at step {done}")
+        train_step = compile_step(self.trainer, trained, opt_state)
         journal = TrainingLog(self.out / "log.jsonl", done)
         rate = schedule(config, steps)
         since, tokens = time.monotonic(), 0
@@ -107,7 +109,7 @@ class Loop:
             for step in range(done + 1, steps + 1):
                 batch = next(batches)
                 tokens += int((batch["segments"] > 0).sum())
-                trained, opt_state, metrics = self.trainer.step(trained, opt_state, frozen, self.on_devices(batch))
+                trained, opt_state, metrics = train_step(trained, opt_state, frozen, self.on_devices(batch))
                 last = step == steps
                 note = ""
                 if step % config.log_every == 0 or last:
@@ -127,12 +129,19 @@ class Loop:
         journal.close()
         checkpoints.close()
 
-    def batches(self, split: str, seed: int) -> Any:
+    def start_state(self, trained: nnx.State) -> Any:
+        """Adam's moments placed as the weights they belong to, counters everywhere."""
+        state = self.trainer.optimizer.init(trained)
+        everywhere = NamedSharding(self.place.mesh, PartitionSpec())
+        return jax.tree.map(lambda a: a if a.ndim else jax.device_put(a, everywhere), state)
+
+    def batches(self, split: str, seed: int, epochs: int | None = None) -> Any:
         return open_batches(
             str(self.data / split),
             batch_size=self.config.batch_size,
             max_length=self.max_length,
             seed=seed,
+            epochs=epochs,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
@@ -142,13 +151,12 @@ class Loop:
 
     def validate(self, trained: nnx.State, frozen: nnx.State, step: int, journal: TrainingLog) -> None:
         """Mean loss per supervised token over the validation rows (each at most once)."""
-        folder = self.data / "validation"
-        rows = count_rows(str(folder)) if folder.is_dir() else 0
-        batches = self.batches("validation", 0) if rows >= self.config.batch_size else None
-        if batches is None:
+        if count_rows(self.data / "validation") == 0:
             return
-        count = min(rows // self.config.batch_size, VALIDATION_BATCHES)
-        parts = [self.trainer.evaluate(trained, frozen, self.on_devices(next(batches))) for _ in range(count)]
+        parts = [
+            self.trainer.evaluate(trained, frozen, self.on_devices(batch))
+            for batch in islice(self.batches("validation", 0, epochs=1), VALIDATION_BATCHES)
+        ]
         total, tokens = (float(sum(part[i] for part in parts)) for i in range(2))
         journal.write(step=step, validation_loss=total / max(tokens, 1.0))
 

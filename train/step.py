@@ -67,4 +67,10 @@ def make_trainer(config: TrainConfig, graph: nnx.GraphDef[Decoder], dtype: str, 
         value, count = loss(trained, frozen, batch, "none")
         return value * count, count
 
-    return Trainer(jax.jit(step, donate_argnums=(0, 1)), jax.jit(evaluate), optimizer)
+    return Trainer(step, jax.jit(evaluate), optimizer)
+
+
+def compile_step(trainer: Trainer, trained: nnx.State, opt_state: Any) -> Callable[..., Any]:
+    """The step with its results placed as its arguments are: one program, not another one from the second step on."""
+    places = jax.tree.map(lambda a: a.sharding, (trained, opt_state))
+    return jax.jit(trainer.step, donate_argnums=(0, 1), out_shardings=(*places, None))

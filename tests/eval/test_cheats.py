@@ -1,6 +1,7 @@
 """Designs that try to pass without doing the work. None may pass, with admission before them or without."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,7 @@ CHEATS = {
 }
 OUTSIDE = {
     "redefines the testbench's words": "`define errors clocks*0\nmodule TopModule {h};\nendmodule\n",
-    "defines a second testbench": f"module TopModule {{h}};\nendmodule\nmodule tb; initial begin {LINE} end endmodule\n",
+    "defines a second testbench": f"module TopModule {{h}};\nendmodule\nmodule tb; initial {LINE} endmodule\n",
     "defines the reference": "module TopModule {h};\nassign q = 0;\nendmodule\nmodule RefModule {h};\nendmodule\n",
     "binds to the testbench": "module TopModule {h};\nendmodule\nbind tb TopModule t();\n",
     "includes the reference": '`include "ref.sv"\nmodule TopModule {h};\nendmodule\n',
@@ -83,7 +84,12 @@ HEADER = "(input clk, input rst, input [3:0] d, output reg [3:0] q)"
 
 @pytest.fixture(scope="module")
 def simulator() -> Simulator:
-    return Simulator(find_confinement(), Limits(seconds=1.5))
+    return Simulator(find_confinement(), Limits(seconds=20))
+
+
+@pytest.fixture(scope="module")
+def impatient(simulator: Simulator) -> Simulator:
+    return replace(simulator, limits=Limits(seconds=1.5))
 
 
 @pytest.fixture(scope="module")
@@ -104,16 +110,16 @@ def test_the_honest_pass(problem: Problem, golden: Verdict, simulator: Simulator
 
 @pytest.mark.parametrize("name", CHEATS)
 def test_no_cheat_passes_even_where_admission_is_blind(
-    name: str, problem: Problem, golden: Verdict, simulator: Simulator, top: Callable[[str], str]
+    name: str, problem: Problem, golden: Verdict, impatient: Simulator, top: Callable[[str], str]
 ) -> None:
     design = top(CHEATS[name].encode().decode("unicode_escape") if "look" in name else CHEATS[name])
-    assert not simulate.grade(problem, design, golden, simulator).passed
+    assert not simulate.grade(problem, design, golden, impatient).passed
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
-def test_no_cheat_around_the_module_passes(name: str, problem: Problem, golden: Verdict, simulator: Simulator) -> None:
+def test_no_cheat_around_the_module_passes(name: str, problem: Problem, golden: Verdict, impatient: Simulator) -> None:
     design = OUTSIDE[name].replace("{h}", HEADER)
-    assert not simulate.grade(problem, design, golden, simulator).passed
+    assert not simulate.grade(problem, design, golden, impatient).passed
 
 
 def test_inputs_bent_for_both_sides_are_seen(

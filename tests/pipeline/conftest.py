@@ -61,7 +61,6 @@ def tapeout(command: list[str], tmp_path: Path) -> Tapeout:
             env={**environment(), **changes},
             capture_output=True,
             text=True,
-            timeout=600,
             check=False,
         )
 

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 TARGETS = ("data", "data", "eval-base", "eval-base", "train", "train", "train", "convert", "serve", "eval")
 LONGEST_DELAY_S = 3.0
 STEP_TIMEOUT_S = 300.0
@@ -50,6 +52,7 @@ def records_are_whole(root: Path) -> None:
             assert json.loads((folder / "record.json").read_text(encoding="utf-8"))["fingerprint"] == folder.name
 
 
+@pytest.mark.timeout(1800)
 def test_killed_ten_times_is_the_same_score(small: Path, tmp_path: Path, tapeout, start: Start, findings):
     calm = tapeout(*arguments(small, "calm"))
     assert calm.returncode == 0, calm.stderr

@@ -1,4 +1,4 @@
-"""A tiny random Gemma 4 with a tokenizer of its own, and a real server process over it, shared by this folder's tests."""
+"""A tiny random Gemma 4 with a tokenizer of its own, and a real server process over it, shared by these tests."""
 
 import json
 import os
@@ -8,7 +8,9 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import httpx
 import openai
@@ -21,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 CONTROL = ["<pad>", "<eos>", "<bos>", "<unk>", "<|turn>", "<turn|>"]
 EOS, TURN_END = 1, 5
 WINDOW = 16
-SLOTS, MAX_LENGTH, MAX_WAITING = 8, 128, 24
+SLOTS, MAX_LENGTH, MAX_WAITING = 8, 176, 24
 TEMPLATE = """{{- bos_token -}}{%- for m in messages -%}
 {{- '<|turn>' + ('model' if m['role'] == 'assistant' else m['role']) + '\\n' + m['content'] + '<turn|>\\n' -}}
 {%- endfor -%}{%- if add_generation_prompt -%}{{- '<|turn>model\\n' -}}{%- endif -%}"""
@@ -38,7 +40,7 @@ def write_tokenizer(folder: Path) -> int:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    text = "module counter input clock output reset always posedge begin end assign wire register logic endmodule user model"
+    text = "module counter input clock output reset always posedge begin end assign wire register logic endmodule user"
     tokenizer.train_from_iterator([text, text.upper(), "the answer is a design of a counter"] * 20, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 2)])
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -52,6 +54,7 @@ def write_tokenizer(folder: Path) -> int:
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
+    beyond: dict[str, Any] = {"num_global_key_value_heads": 1, "global_head_dim": 32}
     config = Gemma4TextConfig(
         vocab_size=write_tokenizer(folder),
         hidden_size=48,
@@ -59,15 +62,14 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         num_hidden_layers=4,
         num_attention_heads=4,
         num_key_value_heads=2,
-        num_global_key_value_heads=1,
         head_dim=16,
-        global_head_dim=32,
         attention_k_eq_v=True,
         hidden_size_per_layer_input=0,
         final_logit_softcapping=30.0,
         sliding_window=WINDOW,
         layer_types=["sliding_attention", "sliding_attention", "sliding_attention", "full_attention"],
         eos_token_id=EOS,
+        **beyond,
     )
     torch.manual_seed(0)
     model = Gemma4ForCausalLM(config)
@@ -92,11 +94,10 @@ class Server:
     url: str
     port: int
 
-    @property
+    @cached_property
     def client(self) -> openai.OpenAI:
         return openai.OpenAI(base_url=self.url, api_key="none", max_retries=0, timeout=60)
 
-    @property
     def async_client(self) -> openai.AsyncOpenAI:
         return openai.AsyncOpenAI(base_url=self.url, api_key="none", max_retries=0, timeout=60)
 
@@ -150,7 +151,9 @@ def server(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     job = write_job(folder, model_folder, slots=SLOTS, max_length=MAX_LENGTH, max_waiting=MAX_WAITING, decode_steps=4)
     process = start(job)
     try:
-        yield await_ready(process, folder / "out")
+        ready = await_ready(process, folder / "out")
+        yield ready
+        ready.client.close()
     finally:
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=60)

@@ -8,7 +8,7 @@ import numpy as np
 import openai
 import pytest
 import torch
-from transformers import AutoTokenizer, Gemma4ForCausalLM
+from transformers import AutoTokenizer
 
 from tests.serve.conftest import MAX_LENGTH, MAX_WAITING, WINDOW, Server
 
@@ -17,7 +17,7 @@ MESSAGES: Any = [{"role": "user", "content": "the answer is a design of a counte
 WORDS = PROMPT.split()
 
 
-def greedy(model: Gemma4ForCausalLM, prompt: list[int], count: int) -> list[int]:
+def greedy(model: Any, prompt: list[int], count: int) -> list[int]:
     with torch.no_grad():
         out = model.generate(torch.tensor([prompt]), do_sample=False, max_new_tokens=count)
     return out[0, len(prompt) :].tolist()
@@ -34,8 +34,12 @@ def token_ids(server: Server, **body: Any) -> list[list[int]]:
     return [choice["token_ids"] for choice in answer.json()["choices"]]
 
 
-def test_greedy_tokens_are_those_of_transformers(server: Server, reference: Gemma4ForCausalLM) -> None:
-    prompts = [*random_prompts(4, (2 * WINDOW, 5 * WINDOW)), *random_prompts(2, (2, WINDOW))]
+def test_greedy_tokens_are_those_of_transformers(server: Server, reference: Any) -> None:
+    prompts = [
+        *random_prompts(4, (2 * WINDOW, 5 * WINDOW)),
+        *random_prompts(2, (2, WINDOW)),
+        *random_prompts(1, (130, 131)),
+    ]
     ours = token_ids(server, prompt=prompts, temperature=0, max_tokens=40)
     assert ours == [greedy(reference, prompt, 40) for prompt in prompts]
     assert len({tuple(tokens) for tokens in ours}) == len(prompts)
@@ -60,8 +64,8 @@ def test_samples_share_one_prefill(server: Server) -> None:
 
 
 def test_a_seed_gives_the_same_text_under_any_load(server: Server) -> None:
-    async def ask(seed: int, content: str) -> list[str | None]:
-        answer = await server.async_client.chat.completions.create(
+    async def ask(client: openai.AsyncOpenAI, seed: int, content: str) -> list[str | None]:
+        answer = await client.chat.completions.create(
             model="tiny",
             messages=[{"role": "user", "content": content}],
             n=2,
@@ -72,12 +76,14 @@ def test_a_seed_gives_the_same_text_under_any_load(server: Server) -> None:
         )
         return [choice.message.content for choice in answer.choices]
 
-    async def crowd() -> list[list[str | None]]:
-        return await asyncio.gather(*(ask(5 if i == 4 else i + 10, WORDS[i % 7] * (i % 5 + 1)) for i in range(10)))
+    async def crowd(seeds: list[int], words: list[str]) -> list[list[str | None]]:
+        async with server.async_client() as client:
+            return await asyncio.gather(*(ask(client, *each) for each in zip(seeds, words, strict=True)))
 
-    alone = asyncio.run(ask(5, WORDS[4] * 5))
-    assert asyncio.run(crowd())[4] == alone
-    assert asyncio.run(ask(6, WORDS[4] * 5)) != alone
+    words = [WORDS[i % 7] * (i % 5 + 1) for i in range(10)]
+    (alone,) = asyncio.run(crowd([5], words[9:]))
+    assert asyncio.run(crowd([*range(10, 19), 5], words))[9] == alone
+    assert asyncio.run(crowd([6], words[9:])) != [alone]
 
 
 def test_sample_i_is_the_same_however_many_are_asked_for(server: Server) -> None:
@@ -125,23 +131,12 @@ def test_stop_strings_cut_the_text_and_end_the_sample(server: Server) -> None:
     server.await_metric("tapeout_samples_running", 0)
 
 
-def test_end_tokens_end_a_sample_unless_ignored(server: Server, reference: Gemma4ForCausalLM) -> None:
-    """Each prompt's greedy continuation tells where an end token falls; seeds are tried until one falls."""
-    ended = []
+def test_end_tokens_end_a_sample_unless_ignored(server: Server) -> None:
+    """At a high temperature over 400 tokens, eight samples of 60 draw an end token about twice."""
+    asked: Any = {"model": "tiny", "prompt": PROMPT, "n": 8, "max_tokens": 60, "temperature": 2.0}
     for seed in range(40):
-        answer = server.post(
-            "completions",
-            {
-                "model": "tiny",
-                "prompt": PROMPT,
-                "n": 8,
-                "max_tokens": 60,
-                "seed": seed,
-                "temperature": 2.0,
-                "return_token_ids": True,
-            },
-        ).json()
-        ended = [choice for choice in answer["choices"] if choice["finish_reason"] == "stop"]
+        choices = server.post("completions", {**asked, "seed": seed, "return_token_ids": True}).json()["choices"]
+        ended = [choice for choice in choices if choice["finish_reason"] == "stop"]
         if ended:
             break
     assert ended, "no sample ended by itself"
@@ -151,7 +146,7 @@ def test_end_tokens_end_a_sample_unless_ignored(server: Server, reference: Gemma
     assert [len(tokens) for tokens in on] == [60] * 8
 
 
-def test_echoed_logprobs_are_those_of_transformers(server: Server, reference: Gemma4ForCausalLM) -> None:
+def test_echoed_logprobs_are_those_of_transformers(server: Server, reference: Any) -> None:
     prompts = random_prompts(2, (2 * WINDOW, 4 * WINDOW))
     for count in (0, 5):
         answer = server.client.completions.create(
@@ -184,7 +179,7 @@ BAD: list[tuple[str, dict[str, Any], str | None]] = [
     ("completions", {"prompt": []}, "prompt"),
     ("completions", {"prompt": [10**6]}, "prompt"),
     ("completions", {"prompt": [7] * MAX_LENGTH}, "max_tokens"),
-    ("completions", {"prompt": [7] * 100, "max_tokens": 29}, "max_tokens"),
+    ("completions", {"prompt": [7] * (MAX_LENGTH - 28), "max_tokens": 29}, "max_tokens"),
     ("completions", {}, "prompt"),
     ("chat/completions", {"messages": []}, "messages"),
     ("chat/completions", {"messages": MESSAGES, "tools": []}, "tools"),
@@ -220,21 +215,17 @@ def test_health_models_and_null_parameters(server: Server) -> None:
     assert len(token_ids(server, prompt="a", max_tokens=1, seed=None, stop=None)[0]) == 1
 
 
-def test_a_client_that_hangs_up_frees_its_slots(server: Server) -> None:
-    """For both kinds of answer: samples are cancelled before their 100 tokens, and nothing runs on."""
-    body = {"model": "tiny", "prompt": "a", "n": 128, "max_tokens": 120, "ignore_eos": True}
-    for stream in (False, True):
-        done = server.metric("tapeout_generation_tokens_total")
-        with (
-            httpx.Client(timeout=60) as client,
-            client.stream("POST", f"{server.url}/completions", json={**body, "stream": True})
-            if stream
-            else pytest.raises(httpx.ReadTimeout) as answer,
-        ):
-            if stream:
-                assert next(answer.iter_lines()).startswith("data: {")
-            else:
-                httpx.post(f"{server.url}/completions", json=body, timeout=0.3)
-        server.await_metric("tapeout_samples_running", 0)
-        server.await_metric("tapeout_requests_waiting", 0)
-        assert server.metric("tapeout_generation_tokens_total") - done < 128 * 120
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_hangs_up_frees_its_slots(server: Server, stream: bool) -> None:
+    """Its samples are cancelled long before their last token, and nothing runs on."""
+    body = {"model": "tiny", "prompt": "a", "n": 128, "max_tokens": 170, "ignore_eos": True, "stream": stream}
+    before = server.metric("tapeout_generation_tokens_total")
+    if stream:
+        with httpx.stream("POST", f"{server.url}/completions", json=body, timeout=60) as answer:
+            assert next(answer.iter_lines()).startswith("data: {")
+    else:
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{server.url}/completions", json=body, timeout=0.3)
+    server.await_metric("tapeout_samples_running", 0)
+    server.await_metric("tapeout_requests_waiting", 0)
+    assert server.metric("tapeout_generation_tokens_total") - before < 128 * 170

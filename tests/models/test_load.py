@@ -1,0 +1,93 @@
+"""Loading: every tensor is used, and what is wrong is named."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from common.errors import UserError
+from models.checkpoint import Checkpoint
+from models.families import read_spec, rows
+from models.leaf import from_hf, to_hf
+from models.load import load_params
+
+MakeModel = Callable[[str], tuple[Path, Any]]
+
+
+@pytest.fixture
+def folder(make_model: MakeModel, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(make_model("a tail")[0], tmp_path / "model"))
+
+
+def change(folder: Path, edit: Callable[[dict[str, np.ndarray]], Any]) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    edit(tensors)
+    save_file(tensors, folder / "model.safetensors")
+
+
+@pytest.mark.parametrize("stacked", [True, False])
+def test_round_trip_is_byte_identical(folder: Path, stacked: bool) -> None:
+    checkpoint = Checkpoint(str(folder))
+    saved: dict[str, np.ndarray] = {}
+    for leaf in rows(read_spec(str(folder)), stacked):
+        saved.update(to_hf(leaf, from_hf(leaf, checkpoint.read)))
+    assert set(saved) == set(checkpoint.names()) - {"lm_head.weight"}
+    assert all(saved[name].tobytes() == checkpoint.read(name).tobytes() for name in saved)
+
+
+def test_a_missing_tensor(folder: Path) -> None:
+    change(folder, lambda t: t.pop("model.layers.1.mlp.up_proj.weight"))
+    with pytest.raises(UserError) as error:
+        load_params(str(folder), "float32", True)
+    assert error.value.where == "model.layers.1.mlp.up_proj.weight"
+
+
+def test_an_unexpected_tensor(folder: Path) -> None:
+    change(folder, lambda t: t.update({"model.layers.0.extra": np.zeros(2, np.float32)}))
+    with pytest.raises(UserError) as error:
+        load_params(str(folder), "float32", True)
+    assert error.value.where == "model.layers.0.extra"
+
+
+def test_weights_that_are_not_numbers(folder: Path) -> None:
+    def spoil(tensors: dict[str, np.ndarray]) -> None:
+        tensors["model.norm.weight"][3] = np.nan
+
+    change(folder, spoil)
+    with pytest.raises(UserError, match="NaN") as error:
+        load_params(str(folder), "float32", True)
+    assert error.value.where == "model.norm.weight"
+
+
+def test_a_truncated_file(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match="size disagree"):
+        load_params(str(folder), "float32", True)
+    path.write_bytes(b"\xff" * 20)
+    with pytest.raises(UserError, match="damaged"):
+        load_params(str(folder), "float32", True)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "what"),
+    [("model_type", "unheard_of", "is not known"), ("enable_moe_block", True, "mixture of experts")],
+)
+def test_a_configuration_that_is_not_supported(folder: Path, key: str, value: Any, what: str) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, key: value}))
+    with pytest.raises(UserError, match=what):
+        read_spec(str(folder))
+
+
+def test_a_configuration_that_lacks_a_key(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    del config["sliding_window"]
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="lacks 'sliding_window'"):
+        read_spec(str(folder))

@@ -1,0 +1,51 @@
+"""The loss: packed rows count what single rows count, and only supervised targets inside a segment count."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from models.config import HardwareConfig
+from models.load import load_decoder
+from models.lora import add_lora
+from models.mesh import make_mesh
+from models.shards import collate
+from tests.train.conftest import LENGTH, Path, conversations, packed
+from train.config import LoraConfig, TrainConfig
+from train.step import make_trainer, schedule, token_losses
+
+
+def test_packed_and_single_rows_have_the_same_loss(base: Path) -> None:
+    config = TrainConfig(lora=LoraConfig(rank=2))
+    decoder = load_decoder(str(base), "float32", True)
+    decoder = add_lora(decoder, make_mesh(HardwareConfig()), 2, 4.0, config.lora.targets, 0)
+    graph, trained, frozen = nnx.split(decoder, nnx.LoRAParam, ...)
+    trainer = make_trainer(config, graph, "float32", 10)
+    parts = conversations(6)
+    together = collate([packed(parts[2 * i : 2 * i + 2]) for i in range(3)], 3, LENGTH)
+    apart = collate([packed([part]) for part in parts], 6, LENGTH)
+    (a, a_count), (b, b_count) = (
+        trainer.evaluate(trained, frozen, jax.tree.map(jnp.asarray, batch)) for batch in (together, apart)
+    )
+    assert float(a_count) == float(b_count) == sum(int(mask[1:].sum()) for _, mask in parts)
+    assert float(a) / float(a_count) == pytest.approx(float(b) / float(b_count), abs=1e-5)
+
+
+def test_only_supervised_targets_inside_a_segment_count() -> None:
+    tokens = np.array([[5, 6, 7, 8, 0]])
+    batch = {
+        "tokens": tokens,
+        "segments": np.array([[1, 1, 2, 2, 0]]),
+        "positions": np.array([[0, 1, 0, 1, 0]]),
+        "mask": np.array([[False, True, True, True, False]]),
+    }
+    _, count = token_losses(jnp.zeros((1, 5, 10)), jax.tree.map(jnp.asarray, batch))
+    assert float(count) == 2, "the first token of a segment has nothing that predicts it"
+
+
+def test_schedule_warms_up_and_ends_low() -> None:
+    rate = schedule(TrainConfig(learning_rate=1.0, warmup_steps=10, final_learning_rate=0.1), 100)
+    assert [float(rate(step)) for step in (0, 5, 10, 100)] == pytest.approx([0.0, 0.5, 1.0, 0.1])
+    short = schedule(TrainConfig(learning_rate=1.0, warmup_steps=10), 2)
+    assert all(np.isfinite(float(short(step))) for step in range(3))
