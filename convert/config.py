@@ -10,8 +10,8 @@ VERSION = 1
 class ConvertConfig(Section):
     """`convert`: adapter and base to a model that others load."""
 
-    peft: bool = Field(True, description="Also write the adapter in PEFT's layout")
-    step: int | None = Field(None, ge=1, description="Checkpoint to convert; None: the last")
+    peft: bool = Field(default=True, description="Also write the adapter in PEFT's layout")
+    step: int | None = Field(default=None, ge=1, description="Checkpoint to convert; None: the last")
 
 
 class ConvertInputs(Section):

@@ -15,17 +15,17 @@ class Source(Section):
     format: Literal["codev-r1", "messages", "prompt-completion", "text"] = Field(
         "codev-r1", description="How a row becomes a conversation; `text` is a document, every token supervised"
     )
-    limit: int | None = Field(None, ge=1, description="Use at most this many rows")
+    limit: int | None = Field(default=None, ge=1, description="Use at most this many rows")
 
 
 class DataConfig(Section):
     """`data`: raw rows to token ids and loss masks."""
 
     sources: tuple[Source, ...] = Field(min_length=1)
-    max_length: int = Field(512, ge=8, description="Tokens in a packed row; longer conversations are dropped")
-    strip_reasoning: bool = Field(True, description="Drop <think>...</think>, keep the <answer>")
+    max_length: int = Field(default=512, ge=8, description="Tokens in a packed row; longer conversations are dropped")
+    strip_reasoning: bool = Field(default=True, description="Drop <think>...</think>, keep the <answer>")
     packing: Literal["best-fit", "none"] = "best-fit"
-    validation: float = Field(0.02, ge=0.0, lt=1.0, description="Share of rows kept apart for validation loss")
+    validation: float = Field(default=0.02, ge=0.0, lt=1.0, description="Share of rows kept apart for validation loss")
     seed: int = 0
 
 

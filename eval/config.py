@@ -37,23 +37,25 @@ class EvalConfig(Section):
     self_test: bool = Field(
         False, description="Only run every reference, and name the problems that this simulator cannot grade"
     )
-    samples: int = Field(5, ge=1, description="Completions per problem")
+    samples: int = Field(default=5, ge=1, description="Completions per problem")
     k: tuple[int, ...] | None = Field(
         None, description="pass@k to report, each k <= samples; None: 1 and 5, as far as the samples reach"
     )
-    temperature: float = Field(0.8, ge=0)
-    top_p: float = Field(0.95, gt=0, le=1)
-    max_tokens: int = Field(512, ge=1)
+    temperature: float = Field(default=0.8, ge=0)
+    top_p: float = Field(default=0.95, gt=0, le=1)
+    max_tokens: int = Field(default=512, ge=1)
     seed: int = 0
-    concurrency: int = Field(16, ge=1, description="Requests in flight")
-    request_timeout_s: float = Field(600.0, gt=0, description="Longest silence of the server within one request")
-    simulators: int | None = Field(None, ge=1, description="Simulations at a time; None: one a core")
-    timeout_s: float = Field(30.0, gt=0, description="Wall clock of one simulation")
-    memory_mb: int = Field(2048, ge=64, description="Address space of one compiler or simulator process")
+    concurrency: int = Field(default=16, ge=1, description="Requests in flight")
+    request_timeout_s: float = Field(
+        default=600.0, gt=0, description="Longest silence of the server within one request"
+    )
+    simulators: int | None = Field(default=None, ge=1, description="Simulations at a time; None: one a core")
+    timeout_s: float = Field(default=30.0, gt=0, description="Wall clock of one simulation")
+    memory_mb: int = Field(default=2048, ge=64, description="Address space of one compiler or simulator process")
     sandbox: Literal["required", "none"] = Field(
         "required", description="`none` runs generated code unconfined: only for code you trust"
     )
-    score_base: bool = Field(True, description="Score the base model by the same path")
+    score_base: bool = Field(default=True, description="Score the base model by the same path")
     gate: GateConfig = GateConfig()
 
     @model_validator(mode="after")
@@ -74,4 +76,4 @@ class EvalInputs(Section):
     endpoint: str = Field(
         "", description="Base URL of an OpenAI-compatible server, e.g. http://127.0.0.1:8000/v1; several with commas"
     )
-    model: str = Field("", description="Model name to ask for")
+    model: str = Field(default="", description="Model name to ask for")

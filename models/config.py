@@ -11,7 +11,9 @@ class ModelConfig(Section):
     """`model`: the base model."""
 
     path: InputPath = Field(description="Folder with config.json, tokenizer and safetensors, or a Hub id")
-    dtype: Literal["float32", "bfloat16"] = Field("float32", description="Type the weights are held and computed in")
+    dtype: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="Type the weights are held and computed in"
+    )
 
 
 class HardwareConfig(Section):
@@ -20,5 +22,7 @@ class HardwareConfig(Section):
     mesh: Literal["auto"] | dict[Literal["data", "fsdp", "tp"], int] = Field(
         "auto", description="Devices along each mesh axis; their product must be the number of devices"
     )
-    devices: int | None = Field(None, ge=1, description="Virtual CPU devices (for trying a mesh); None: what there is")
-    compile_cache: bool = Field(True, description="Keep compiled programs under the runs folder")
+    devices: int | None = Field(
+        default=None, ge=1, description="Virtual CPU devices (for trying a mesh); None: what there is"
+    )
+    compile_cache: bool = Field(default=True, description="Keep compiled programs under the runs folder")

@@ -13,16 +13,18 @@ class ServeConfig(Section):
     """`serve`: the inference engine and its server."""
 
     host: str = "127.0.0.1"
-    port: int = Field(0, ge=0, le=65535, description="0: any free port")
-    slots: int = Field(64, ge=1, description="Sequences decoded together")
-    max_length: int = Field(1024, ge=16, description="Longest prompt plus completion, in tokens")
-    max_waiting: int = Field(1024, ge=1, description="Requests queued before clients are answered 429")
-    decode_steps: int = Field(8, ge=1, le=64, description="Tokens per sequence between two looks at the queue")
-    drain_seconds: int = Field(5, ge=0, description="After SIGTERM, time that open requests get to finish")
+    port: int = Field(default=0, ge=0, le=65535, description="0: any free port")
+    slots: int = Field(default=64, ge=1, description="Sequences decoded together")
+    max_length: int = Field(default=1024, ge=16, description="Longest prompt plus completion, in tokens")
+    max_waiting: int = Field(default=1024, ge=1, description="Requests queued before clients are answered 429")
+    decode_steps: int = Field(default=8, ge=1, le=64, description="Tokens per sequence between two looks at the queue")
+    drain_seconds: int = Field(default=5, ge=0, description="After SIGTERM, time that open requests get to finish")
     dtype: Literal["float32", "bfloat16"] = "float32"
 
 
 class ServeInputs(Section):
     model: str = Field(description="Folder of the model, in Hugging Face layout")
-    name: str = Field("model", description="Model name that clients use")
-    probes: str | None = Field(None, description="Artifact of the data stage, whose prompts must tokenise alike")
+    name: str = Field(default="model", description="Model name that clients use")
+    probes: str | None = Field(
+        default=None, description="Artifact of the data stage, whose prompts must tokenise alike"
+    )

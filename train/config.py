@@ -12,36 +12,44 @@ Target = Literal["q", "kv", "o", "gate_up", "down"]
 
 
 class LoraConfig(Section):
-    rank: int = Field(16, ge=1, description="Rank of the adapter matrices")
-    alpha: float = Field(32.0, gt=0, description="The update is scaled by alpha / rank")
-    targets: tuple[Target, ...] = Field(("q", "kv", "o", "gate_up", "down"), min_length=1)
+    rank: int = Field(default=16, ge=1, description="Rank of the adapter matrices")
+    alpha: float = Field(default=32.0, gt=0, description="The update is scaled by alpha / rank")
+    targets: tuple[Target, ...] = Field(default=("q", "kv", "o", "gate_up", "down"), min_length=1)
 
 
 class TrainConfig(Section):
     """`train`: fine-tuning."""
 
     method: Literal["lora", "full"] = "lora"
-    init: Literal["base", "random"] = Field("base", description="`random`: train from random weights (method full)")
+    init: Literal["base", "random"] = Field(
+        default="base", description="`random`: train from random weights (method full)"
+    )
     lora: LoraConfig = LoraConfig()
-    steps: int | None = Field(None, ge=1, description="Optimizer steps; None: `epochs` times the data")
-    epochs: float = Field(1.0, gt=0)
-    batch_size: int = Field(8, ge=1, description="Packed rows in one optimizer step")
-    learning_rate: float = Field(1e-4, gt=0)
-    warmup_steps: int = Field(10, ge=0)
-    final_learning_rate: float = Field(0.0, ge=0, description="As a share of learning_rate, at the end of the cosine")
-    weight_decay: float = Field(0.0, ge=0)
-    clip_norm: float | None = Field(1.0, gt=0)
-    remat: Literal["none", "full", "dots"] = Field("full", description="What the backward pass computes again")
-    scan_layers: bool = Field(True, description="False: unroll the layers; longer to compile, faster for small models")
-    checkpoint_every: int = Field(100, ge=1)
-    keep_checkpoints: int = Field(3, ge=1)
-    log_every: int = Field(10, ge=1)
-    validate_every: int | None = Field(None, ge=1, description="Steps between validation losses; None: at the end")
+    steps: int | None = Field(default=None, ge=1, description="Optimizer steps; None: `epochs` times the data")
+    epochs: float = Field(default=1.0, gt=0)
+    batch_size: int = Field(default=8, ge=1, description="Packed rows in one optimizer step")
+    learning_rate: float = Field(default=1e-4, gt=0)
+    warmup_steps: int = Field(default=10, ge=0)
+    final_learning_rate: float = Field(
+        default=0.0, ge=0, description="As a share of learning_rate, at the end of the cosine"
+    )
+    weight_decay: float = Field(default=0.0, ge=0)
+    clip_norm: float | None = Field(default=1.0, gt=0)
+    remat: Literal["none", "full", "dots"] = Field(default="full", description="What the backward pass computes again")
+    scan_layers: bool = Field(
+        default=True, description="False: unroll the layers; longer to compile, faster for small models"
+    )
+    checkpoint_every: int = Field(default=100, ge=1)
+    keep_checkpoints: int = Field(default=3, ge=1)
+    log_every: int = Field(default=10, ge=1)
+    validate_every: int | None = Field(
+        default=None, ge=1, description="Steps between validation losses; None: at the end"
+    )
     seed: int = 0
 
 
 class TrainInputs(Section):
     model: str = Field(description="Folder of the base model")
     data: str = Field(description="Artifact of the data stage")
-    dtype: Literal["float32", "bfloat16"] = Field("float32", description="Type of weights and activations")
+    dtype: Literal["float32", "bfloat16"] = Field(default="float32", description="Type of weights and activations")
     hardware: HardwareConfig = HardwareConfig()
