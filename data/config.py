@@ -13,7 +13,7 @@ VERSION = 1
 class Source(Section):
     path: InputPath = Field(description="JSONL file (others follow)")
     format: Literal["codev-r1", "messages", "prompt-completion", "text"] = Field(
-        "codev-r1", description="How a row becomes a conversation; `text` is a document, every token supervised"
+        default="codev-r1", description="How a row becomes a conversation; `text` is a document, every token supervised"
     )
     limit: int | None = Field(default=None, ge=1, description="Use at most this many rows")
 

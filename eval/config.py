@@ -32,14 +32,14 @@ class EvalConfig(Section):
 
     benchmark: InputPath = Field(description="Folder of ProbNNN_name_prompt.txt, _ref.sv, _test.sv")
     completions: InputPath | None = Field(
-        None, description="Score these stored completions (JSON lines of task_id, completion) and ask no model"
+        default=None, description="Score these stored completions (JSON lines of task_id, completion) and ask no model"
     )
     self_test: bool = Field(
-        False, description="Only run every reference, and name the problems that this simulator cannot grade"
+        default=False, description="Only run every reference, and name the problems that this simulator cannot grade"
     )
     samples: int = Field(default=5, ge=1, description="Completions per problem")
     k: tuple[int, ...] | None = Field(
-        None, description="pass@k to report, each k <= samples; None: 1 and 5, as far as the samples reach"
+        default=None, description="pass@k to report, each k <= samples; None: 1 and 5, as far as the samples reach"
     )
     temperature: float = Field(default=0.8, ge=0)
     top_p: float = Field(default=0.95, gt=0, le=1)
@@ -53,7 +53,7 @@ class EvalConfig(Section):
     timeout_s: float = Field(default=30.0, gt=0, description="Wall clock of one simulation")
     memory_mb: int = Field(default=2048, ge=64, description="Address space of one compiler or simulator process")
     sandbox: Literal["required", "none"] = Field(
-        "required", description="`none` runs generated code unconfined: only for code you trust"
+        default="required", description="`none` runs generated code unconfined: only for code you trust"
     )
     score_base: bool = Field(default=True, description="Score the base model by the same path")
     gate: GateConfig = GateConfig()
@@ -74,6 +74,7 @@ class EvalConfig(Section):
 
 class EvalInputs(Section):
     endpoint: str = Field(
-        "", description="Base URL of an OpenAI-compatible server, e.g. http://127.0.0.1:8000/v1; several with commas"
+        default="",
+        description="Base URL of an OpenAI-compatible server, e.g. http://127.0.0.1:8000/v1; several with commas",
     )
     model: str = Field(default="", description="Model name to ask for")

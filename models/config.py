@@ -20,7 +20,7 @@ class HardwareConfig(Section):
     """`hardware`: how devices are laid out."""
 
     mesh: Literal["auto"] | dict[Literal["data", "fsdp", "tp"], int] = Field(
-        "auto", description="Devices along each mesh axis; their product must be the number of devices"
+        default="auto", description="Devices along each mesh axis; their product must be the number of devices"
     )
     devices: int | None = Field(
         default=None, ge=1, description="Virtual CPU devices (for trying a mesh); None: what there is"

@@ -45,6 +45,14 @@ def rms_norm(x: jax.Array, weight: jax.Array | None, eps: float) -> jax.Array:
 class Layer(nnx.Module):
     """`weights` maps row names ("q", "input_norm", ...) to arrays, in the table's axes."""
 
+    q: Projection
+    kv: Projection
+    o: Projection
+    gate_up: Projection
+    down: Projection
+    input_norm: nnx.Param[jax.Array]
+    scalar: nnx.Param[jax.Array]
+
     def __init__(self, spec: LayerSpec, eps: float, weights: Mapping[str, jax.Array]):
         self.spec = spec
         self.eps = eps

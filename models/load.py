@@ -61,12 +61,17 @@ def random_decoder(spec: DecoderSpec, dtype: str, seed: int, mesh: Mesh) -> Deco
 
 
 def random_params(spec: DecoderSpec, dtype: str, seed: int) -> dict[str, jax.Array]:
-    """Random weights: normal with deviation 0.02, norms and scalars one; each row has a key of its own."""
+    """Random weights: normal with deviation 0.02, norms and scalars one; each row has a key of its own.
+
+    Query norms start at head_dim ** -0.5, the scale that attention here leaves to them: at one, scores of random
+    queries and keys have a deviation of 8 at head_dim 64, and attention is stuck on single tokens from the start.
+    """
     key = jax.random.key(seed)
 
     def fill(i: int, leaf: Leaf) -> jax.Array:
         if leaf.is_product or leaf.path == "embed":
             return (INIT_STD * jax.random.normal(jax.random.fold_in(key, i), leaf.shape)).astype(dtype)
-        return jnp.ones(leaf.shape, dtype)
+        scale = leaf.size["h"] ** -0.5 if leaf.target == "q_norm" else 1.0
+        return jnp.full(leaf.shape, scale, dtype)
 
     return {leaf.path: fill(i, leaf) for i, leaf in enumerate(rows(spec, stacked=True))}

@@ -55,9 +55,11 @@ def _adapted(stack: Layer, provider: qwix.LoraProvider, own: dict[str, tuple[jax
         positions = jnp.zeros((1, 1), jnp.int32)
         mask = visible(positions, positions, None)
         x = jnp.zeros((1, 1, width), layer.input_norm[...].dtype)
-        return qwix.apply_lora_to_model(
+        adapted = qwix.apply_lora_to_model(
             layer, provider, x, positions, lambda q, k, v: attend(q, k, v, mask), rngs=nnx.Rngs(0)
         )
+        assert isinstance(adapted, Layer)
+        return adapted
 
     adapted = nnx.eval_shape(one_layer)
     for name, (a, b) in own.items():
@@ -74,8 +76,8 @@ def _fill(adapted: Layer, stack: Layer, own: dict[str, tuple[jax.Array, jax.Arra
     for path, variable in nnx.state(stack).flat_state():
         target = adapted
         for part in path[:-1]:
-            target = getattr(target, part)
-        getattr(target, path[-1]).set_value(variable.get_value())
+            target = getattr(target, str(part))
+        getattr(target, str(path[-1])).set_value(variable.get_value())
     for name, (a, b) in own.items():
         getattr(adapted, name).w_lora_a.set_value(a)
         getattr(adapted, name).w_lora_b.set_value(b)

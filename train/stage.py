@@ -118,7 +118,9 @@ class Loop:
                     now = time.monotonic()
                     per_second = tokens / (now - since)
                     note = f"loss {line['loss']:.3f}, {per_second:.0f} tokens/s"
-                    journal.write(step=step, learning_rate=float(rate(step - 1)), tokens_per_second=per_second, **line)
+                    journal.write(
+                        step=step, learning_rate=float(np.asarray(rate(step - 1))), tokens_per_second=per_second, **line
+                    )
                     since, tokens = now, 0
                 if last or (config.validate_every and step % config.validate_every == 0):
                     self.validate(trained, frozen, step, journal)

@@ -61,7 +61,7 @@ def make_trainer(config: TrainConfig, graph: nnx.GraphDef[Decoder], dtype: str, 
         (value, count), grads = jax.value_and_grad(loss, has_aux=True)(trained, frozen, batch, config.remat)
         updates, opt_state = optimizer.update(grads, opt_state, trained)
         metrics = {"loss": value, "grad_norm": optax.global_norm(grads), "supervised": count}
-        return optax.apply_updates(trained, updates), opt_state, metrics
+        return jax.tree.map(lambda a, u: a + u, trained, updates), opt_state, metrics
 
     def evaluate(trained: nnx.State, frozen: nnx.State, batch: Batch) -> tuple[jax.Array, jax.Array]:
         value, count = loss(trained, frozen, batch, "none")

@@ -99,10 +99,13 @@ def start() -> Callable[..., subprocess.Popen[str]]:
 
 
 def trained_arrays(out: Path) -> dict[str, np.ndarray]:
-    with ocp.CheckpointManager(out / "checkpoints") as manager:
-        step = manager.latest_step()
-        found = manager.restore(step, args=ocp.args.Composite(trained=ocp.args.StandardRestore()))
-    return {name: np.asarray(value) for name, value in found["trained"].items()}
+    """Trained arrays of the last checkpoint, read as numpy whatever devices wrote them."""
+    folder = out / "checkpoints" / str(max(int(path.name) for path in (out / "checkpoints").iterdir()))
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler(trained=ocp.PyTreeCheckpointHandler())) as reader:
+        shapes = reader.metadata(folder).item_metadata["trained"].tree
+        as_numpy = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in shapes}
+        args = ocp.args.PyTreeRestore(item=dict.fromkeys(shapes, 0), restore_args=as_numpy)
+        return reader.restore(folder, args=ocp.args.Composite(trained=args))["trained"]
 
 
 def log_lines(out: Path) -> list[dict[str, Any]]:

@@ -31,7 +31,7 @@ def test_a_killed_run_goes_on_bit_for_bit(job: Job, start: Start) -> None:
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.01)
     process.kill()
-    process.wait()
+    process.communicate()
     assert "resuming at step" in finish(start(cut))
     want, got = trained_arrays(whole_out), trained_arrays(cut_out)
     assert want.keys() == got.keys()
