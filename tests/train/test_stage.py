@@ -40,11 +40,17 @@ def test_a_killed_run_goes_on_bit_for_bit(job: Job, start: Start) -> None:
     assert lines[0] == lines[1]
 
 
-def test_the_loss_falls_and_every_weight_moves(job: Job, start: Start) -> None:
-    path, out = job("learn", steps=60, learning_rate=0.02, checkpoint_every=60, remat="none", scan_layers=False)
+def test_the_loss_falls(job: Job, start: Start) -> None:
+    options = {"remat": "none", "scan_layers": False, "log_every": 10, "checkpoint_every": 200}
+    path, out = job("learn", method="full", init="random", steps=200, learning_rate=0.01, **options)
     finish(start(path))
     losses = [line["loss"] for line in log_lines(out) if "loss" in line]
-    assert np.mean(losses[-5:]) < losses[0] - 0.3
+    assert np.mean(losses[-3:]) < losses[0] - 0.5
+
+
+def test_every_adapter_weight_moves(job: Job, start: Start) -> None:
+    path, out = job("moves")
+    finish(start(path))
     arrays = trained_arrays(out)
     assert {name.rsplit(".", 1)[0] for name in arrays} == {
         f"{kind}.{target}" for kind in ("sliding", "global") for target in ("q", "kv", "o", "gate_up", "down")
