@@ -17,6 +17,7 @@ from convert.stage import run
 from models.checkpoint import base_digest
 from models.families import read_spec, rows
 from models.leaf import lora_shapes
+from tests.shapes import TINY
 
 TARGETS = ("q", "kv", "o", "gate_up", "down")
 MakeBase = Callable[..., Path]
@@ -33,25 +34,8 @@ def save_checkpoint(folder: Path, step: int, arrays: dict[str, np.ndarray]) -> N
 @pytest.fixture
 def make_base(tmp_path: Path) -> MakeBase:
     def make(name: str = "base", dtype: str = "float32", shard: str = "1GB", seed: int = 0, **changes: Any) -> Path:
-        shape = {
-            "vocab_size": 64,
-            "vocab_size_per_layer_input": 64,
-            "hidden_size": 32,
-            "intermediate_size": 48,
-            "num_hidden_layers": 4,
-            "layer_types": ["sliding_attention", "sliding_attention", "full_attention", "full_attention"],
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "head_dim": 8,
-            "global_head_dim": 16,
-            "num_global_key_value_heads": 1,
-            "attention_k_eq_v": True,
-            "hidden_size_per_layer_input": 0,
-            "sliding_window": 8,
-            "final_logit_softcapping": 30.0,
-        }
         torch.manual_seed(seed)
-        model = Gemma4ForCausalLM(Gemma4TextConfig(**{**shape, **changes})).to(getattr(torch, dtype))
+        model = Gemma4ForCausalLM(Gemma4TextConfig(**{**TINY, **changes})).to(getattr(torch, dtype))
         folder = tmp_path / name
         model.save_pretrained(folder, max_shard_size=shard)
         (folder / "tokenizer.json").write_text('{"any": "bytes"}')

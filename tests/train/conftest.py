@@ -15,26 +15,10 @@ import torch
 from transformers import Gemma4ForCausalLM, Gemma4TextConfig
 
 from models.shards import Row, write_shards
+from tests.shapes import TINY
 
 REPO = Path(__file__).parents[2]
 LENGTH = 32
-SHAPE = {
-    "vocab_size": 64,
-    "vocab_size_per_layer_input": 64,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 3,
-    "layer_types": ["sliding_attention", "sliding_attention", "full_attention"],
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "global_head_dim": 16,
-    "num_global_key_value_heads": 1,
-    "attention_k_eq_v": True,
-    "hidden_size_per_layer_input": 0,
-    "sliding_window": 8,
-    "final_logit_softcapping": 30.0,
-}
 
 
 def conversations(count: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -56,7 +40,7 @@ def packed(parts: list[tuple[np.ndarray, np.ndarray]]) -> Row:
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("base")
-    Gemma4ForCausalLM(Gemma4TextConfig(**SHAPE)).save_pretrained(folder)
+    Gemma4ForCausalLM(Gemma4TextConfig(**TINY)).save_pretrained(folder)
     return folder
 
 
