@@ -37,9 +37,14 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Arr
     """
     b, t, n, h = q.shape
     groups = k.shape[2]
-    q = q.reshape(b, t, groups, n // groups, h)
-    scores = jnp.einsum("btkgh,bskh->bkgts", q, k, preferred_element_type=jnp.float32)
-    scores = jnp.where(mask[:, None, None], scores, MASKED)
-    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-    out = jnp.einsum("bkgts,bskh->btkgh", weights, v, preferred_element_type=jnp.float32)
+    shared = n // groups
+    # One plain product per row and key head, the queries that share the head as its rows: batched products with the
+    # head axis inside run at a fraction of the speed on CPU.
+    q = q.reshape(b, t, groups, shared, h).transpose(0, 2, 3, 1, 4).reshape(b, groups, shared * t, h)
+    k, v = k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3)
+    scores = jnp.matmul(q, k, preferred_element_type=jnp.float32)
+    scores = jnp.where(mask[:, None, None], scores.reshape(b, groups, shared, t, -1), MASKED)
+    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype).reshape(b, groups, shared * t, -1)
+    out = jnp.matmul(weights, v, preferred_element_type=jnp.float32)
+    out = out.reshape(b, groups, shared, t, h).transpose(0, 3, 1, 2, 4)
     return out.reshape(b, t, n, h).astype(q.dtype)

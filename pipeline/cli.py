@@ -1,25 +1,21 @@
 """The command line: `tapeout` and `python -m pipeline`. Reads arguments; the work is in commands.py and alone.py."""
 
 import json
-import os
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from common.errors import UserError
 from common.files import write_text
 from common.progress import log
-from common.stage import report
-from pipeline import alone, checks
-from pipeline.children import ChildFailed, Interrupted, interruptible
-from pipeline.commands import Workplace, run_recipe, run_stage
+from pipeline import checks, stage_commands
+from pipeline.commands import run_recipe
 from pipeline.copying import copied
 from pipeline.gate import gate_runs
 from pipeline.graph import STAGES
+from pipeline.options import RUNS, Debug, First, Last, RecipeName, Runs, Sets, given, guarded, place
 from pipeline.recipe import Recipe, find_recipe, load_recipe, resolved_yaml, shipped_recipes
 
 app = typer.Typer(
@@ -29,42 +25,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Fine-tune, serve, simulate and score a model: one YAML recipe, one command.",
 )
-
-RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe file, or the name of a shipped one")]
-MaybeRecipe = Annotated[
-    str | None, typer.Argument(metavar="[RECIPE]", help="Run this stage of a recipe; left out: from flags alone")
-]
-Sets = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. train.lora.rank=16")
-]
-Runs = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where results are kept")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks")]
-First = Annotated[str, typer.Option("--from", metavar="STAGE", help=f"First of {', '.join(STAGES)}")]
-Last = Annotated[str, typer.Option("--to", metavar="STAGE", help="Last stage to run")]
-Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="New folder for the result")]
-RUNS = Path("runs")
-
-
-def guarded(work: Callable[[], int], debug: bool) -> None:
-    """Do `work` and exit with its code; a user's error is one screen and a 2, a signal is 130 or 143."""
-    debug = debug or os.environ.get("TAPEOUT_DEBUG") == "1"
-    try:
-        with interruptible():
-            code = work()
-    except Interrupted as interrupted:
-        log("stopped; nothing half-written, the same command goes on from here")
-        code = interrupted.exit_code
-    except ChildFailed as failed:
-        log(str(failed))
-        code = failed.exit_code
-    except Exception as error:
-        code = report(error, debug)
-    raise SystemExit(code)
-
-
-def _place(recipe: str, sets: list[str] | None, runs: Path, debug: bool) -> Workplace:
-    called = " ".join([recipe, *(f"--set {s}" for s in sets or ()), *([] if runs == RUNS else [f"--runs {runs}"])])
-    return Workplace(load_recipe(recipe, sets or ()), called, runs.absolute(), debug)
 
 
 @app.command()
@@ -82,7 +42,7 @@ def run(
         for flag, stage in (("--from", first), ("--to", last)):
             if stage not in STAGES:
                 raise UserError("no such stage", where=f"{flag} {stage}", fix=f"one of {', '.join(STAGES)}")
-        return run_recipe(_place(recipe, sets, runs, debug), first, last)
+        return run_recipe(place(recipe, sets, runs, debug), first, last)
 
     guarded(work, debug)
 
@@ -142,145 +102,18 @@ def gate(
     debug: Debug = False,
 ) -> None:
     """Exit with 1 when a stored score is a regression."""
-    config = _given(min=minimum, max_drop=max_drop)
+    config = given(min=minimum, max_drop=max_drop)
     guarded(lambda: gate_runs(run, baseline, config, sets or (), debug), debug)
 
 
-def _given(**values: Any) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
-
-
-@dataclass(frozen=True)
-class Options:
-    """What every stage command takes besides its own flags."""
-
-    recipe: str | None
-    sets: list[str] | None
-    runs: Path
-    out: Path | None
-    debug: bool
-
-
-def _stage(
-    stage: str, options: Options, flags: dict[str, Any], required: tuple[str, ...], config: Any, inputs: dict[str, Any]
-) -> None:
-    """One stage of a recipe; or, without a recipe, `config` and `inputs` as the stage's `flags` give them."""
-
-    def work() -> int:
-        given = _given(**flags, out=options.out)
-        if options.recipe is not None:
-            if given:
-                names = ", ".join(f"--{name}" for name in given)
-                raise UserError(f"the recipe says what {stage} reads and writes", where=names, fix="leave out either")
-            return run_stage(_place(options.recipe, options.sets, options.runs, options.debug), stage)
-        lacking = [f"--{name}" for name in required if name not in given]
-        if lacking:
-            raise UserError(f"without a recipe, {', '.join(lacking)} must be given", fix=f"see tapeout {stage} --help")
-        alone.check_paths({f"--{name}": str(value) for name, value in given.items() if name in _PATHS[stage]})
-        out = (options.out or Path(stage)).absolute()
-        step, hardware = alone.stage_step(stage, config, _given(**inputs), options.sets or (), out)
-        start = alone.serve_alone if stage == "serve" else alone.run_alone
-        return start(step, hardware, options.debug)
-
-    guarded(work, options.debug)
-
-
-_PATHS = {
-    "data": ("model", "input"),
-    "train": ("model", "data"),
-    "convert": ("base", "adapter"),
-    "serve": ("model",),
-    "eval": ("benchmark",),
-}
-"""Flags that name a file or folder which must exist."""
-Model = Annotated[str | None, typer.Option(metavar="DIR", help="Model folder in Hugging Face layout")]
-
-
-@app.command()
-def data(
-    recipe: MaybeRecipe = None,
-    model: Model = None,
-    rows: Annotated[str | None, typer.Option("--input", metavar="FILE", help="Rows to prepare")] = None,
-    kind: Annotated[str | None, typer.Option("--format", help="What a row looks like")] = None,
-    out: Out = None,
-    sets: Sets = None,
-    runs: Runs = RUNS,
-    debug: Debug = False,
-) -> None:
-    """Stage 1: rows to token ids and loss masks."""
-    flags = {"model": model, "input": rows, "format": kind}
-    config = {"sources": [_given(path=rows, format=kind)]}
-    options = Options(recipe, sets, runs, out, debug)
-    _stage("data", options, flags, ("model", "input", "out"), config, {"model": model})
-
-
-@app.command()
-def train(
-    recipe: MaybeRecipe = None,
-    model: Model = None,
-    rows: Annotated[str | None, typer.Option("--data", metavar="DIR", help="Result of tapeout data")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16")] = None,
-    out: Out = None,
-    sets: Sets = None,
-    runs: Runs = RUNS,
-    debug: Debug = False,
-) -> None:
-    """Stage 2: fine-tune."""
-    inputs = {"model": model, "data": rows, "dtype": dtype}
-    _stage("train", Options(recipe, sets, runs, out, debug), inputs, ("model", "data", "out"), {}, inputs)
-
-
-@app.command()
-def convert(
-    recipe: MaybeRecipe = None,
-    base: Annotated[str | None, typer.Option(metavar="DIR", help="Base model folder")] = None,
-    adapter: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Result of tapeout train, or a PEFT adapter")
-    ] = None,
-    out: Out = None,
-    sets: Sets = None,
-    runs: Runs = RUNS,
-    debug: Debug = False,
-) -> None:
-    """Stage 3: merge into a model that others load."""
-    inputs = {"base": base, "adapter": adapter}
-    _stage("convert", Options(recipe, sets, runs, out, debug), inputs, ("base", "adapter", "out"), {}, inputs)
-
-
-@app.command()
-def serve(
-    recipe: MaybeRecipe = None,
-    model: Model = None,
-    port: Annotated[int | None, typer.Option(help="0: any free port")] = None,
-    name: Annotated[str | None, typer.Option(help="Model name that clients use; the folder's unless given")] = None,
-    sets: Sets = None,
-    runs: Runs = RUNS,
-    debug: Debug = False,
-) -> None:
-    """Stage 4: serve until stopped, over an OpenAI-compatible API."""
-    flags = {"model": model, "port": port, "name": name}
-    inputs = {"model": model, "name": name or (model and Path(model).resolve().name)}
-    _stage("serve", Options(recipe, sets, runs, None, debug), flags, ("model",), _given(port=port), inputs)
-
-
-@app.command("eval")
-def evaluate(
-    recipe: MaybeRecipe = None,
-    benchmark: Annotated[str | None, typer.Option(metavar="DIR", help="Benchmark in VerilogEval's layout")] = None,
-    endpoint: Annotated[str | None, typer.Option(metavar="URL", help="OpenAI-compatible server, ending in /v1")] = None,
-    model: Annotated[str | None, typer.Option(metavar="NAME", help="Model name to ask for")] = None,
-    samples: Annotated[int | None, typer.Option(help="Completions per problem")] = None,
-    completions: Annotated[str | None, typer.Option(metavar="FILE", help="Score stored completions instead")] = None,
-    out: Out = None,
-    sets: Sets = None,
-    runs: Runs = RUNS,
-    debug: Debug = False,
-) -> None:
-    """Stage 5: ask for completions, simulate them, score."""
-    inputs = {"endpoint": endpoint, "model": model}
-    config = _given(benchmark=benchmark, samples=samples, completions=completions)
-    required = ("benchmark", "out") if completions else ("benchmark", "endpoint", "model", "out")
-    _stage("eval", Options(recipe, sets, runs, out, debug), config | inputs, required, config, inputs)
+for name, stage in (
+    ("data", stage_commands.data),
+    ("train", stage_commands.train),
+    ("convert", stage_commands.convert),
+    ("serve", stage_commands.serve),
+    ("eval", stage_commands.evaluate),
+):
+    app.command(name)(stage)
 
 
 def main() -> None:
