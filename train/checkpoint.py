@@ -4,6 +4,8 @@ Each holds `trained` (flat: name -> array, what convert reads), `optimizer` and 
 so a run that was cut off continues bit for bit.
 """
 
+import errno
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +36,20 @@ def with_values(trained: nnx.State, values: dict[str, jax.Array]) -> nnx.State:
 class Checkpoints:
     def __init__(self, folder: Path, keep: int):
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, enable_async_checkpointing=False)
-        self.manager = ocp.CheckpointManager(folder.absolute(), options=options)
+        self.folder = folder.absolute()
+        self.manager = ocp.CheckpointManager(self.folder, options=options)
 
     def save(self, step: int, trained: nnx.State, opt_state: Any, loader: dict[str, Any]) -> None:
+        """Write one checkpoint. Raises OSError (ENOSPC) where the disk has no room: before anything is written."""
+        arrays = flat_names(trained), _leaves(opt_state)
+        # Asked first: on a full disk Orbax's threads print tracebacks, and its error is a ValueError.
+        if shutil.disk_usage(self.folder).free < sum(a.nbytes for a in jax.tree.leaves(arrays)):
+            raise OSError(errno.ENOSPC, "no room for a checkpoint", str(self.folder))
         self.manager.save(
             step,
             args=ocp.args.Composite(
-                trained=ocp.args.StandardSave(flat_names(trained)),
-                optimizer=ocp.args.StandardSave(_leaves(opt_state)),
+                trained=ocp.args.StandardSave(arrays[0]),
+                optimizer=ocp.args.StandardSave(arrays[1]),
                 loader=ocp.args.JsonSave(loader),
             ),
         )

@@ -87,7 +87,7 @@ def test_remat_and_unrolling_change_no_gradient(make_model: MakeModel, remat: st
         return jax.jit(jax.grad(loss))(trained)
 
     want, got = grads("none", False), grads(remat, True)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), want, got)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=5e-5), want, got)
     assert all(float(jnp.abs(leaf).max()) > 0 for leaf in jax.tree.leaves(want)), "every adapter weight has a gradient"
 
 

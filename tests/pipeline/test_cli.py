@@ -109,12 +109,14 @@ def test_missing_files_are_listed_together(small: Path, tmp_path: Path, tapeout)
     assert_user_error(done)
 
 
-def test_full_disk(small: Path, tmp_path: Path, tapeout):
-    """A tmpfs of 64 KiB is the disk, in a mount namespace of its own."""
+@pytest.mark.parametrize(("size", "last"), [("64k", "data"), ("1400k", "train")])
+def test_full_disk(small: Path, tmp_path: Path, tapeout, size: str, last: str):
+    """A tmpfs of a few KiB is the disk, in a mount namespace of its own; the stages before the last one fit."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    inner = f'mount -t tmpfs -o size=64k tmpfs "{disk}" && "$@"; code=$?; ls -A "{disk}/small/data"; exit $code'
-    again = [sys.executable, "-m", "pipeline", "run", str(small), "--to", "data", "--runs", str(disk)]
+    left = f'find "{disk}/small/{last}" -type f ! -name job.json ! -name log.jsonl'
+    inner = f'mount -t tmpfs -o size={size} tmpfs "{disk}" && "$@"; code=$?; {left}; exit $code'
+    again = [sys.executable, "-m", "pipeline", "run", str(small), "--to", last, "--runs", str(disk)]
     done = subprocess.run(
         ["unshare", "--map-root-user", "--mount", "sh", "-c", inner, "sh", *again],
         cwd=tmp_path,
@@ -124,7 +126,7 @@ def test_full_disk(small: Path, tmp_path: Path, tapeout):
         check=False,
     )
     assert_user_error(done, "free space", "--runs")
-    assert done.stdout == ""
+    assert done.stdout == "", "nothing half-written"
 
 
 def test_debug_shows_the_traceback(small: Path, tapeout):
