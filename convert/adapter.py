@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from common.errors import UserError
-from convert.tensors import Weights
+from common.safetensors import Weights
 from models.leaf import LAYER, Leaf
 from models.spec import DecoderSpec
 
@@ -49,12 +49,21 @@ class Adapter:
     """`lora` (pairs) or `full` (values)."""
     source: str
     """`tapeout` or `peft`."""
+    digest: str = ""
+    """sha256 over what was read: the same adapter gives the same."""
     step: int | None = None
+    """The (last) checkpoint."""
+    weights: Mapping[int, float] | None = None
+    """Factors of the checkpoints that were combined."""
     rank: int | None = None
     alpha: float | None = None
     base_digest: str | None = None
     pairs: Mapping[str, Pair] = field(default_factory=dict)
     values: Mapping[str, Value] = field(default_factory=dict)
+    updated: Callable[[Leaf, np.ndarray], np.ndarray] | None = None
+    """A row's base weights (float32, our axes) with the adapter's update, formed without the pairs above."""
+    chosen_layers: bool = False
+    """Its configuration says that some layers are left out on purpose."""
 
 
 def places(spec: DecoderSpec, table: list[Leaf]) -> dict[str, Place]:

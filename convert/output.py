@@ -31,12 +31,11 @@ class Sink:
 
 
 class Output:
-    """The artifact's folder; `digests` grows with every file that is complete."""
+    """The artifact's folder; `digests` grows with every file that is complete. Threads may write different files."""
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.digests: dict[str, str] = {}
-        self.bytes = 0
 
     @contextmanager
     def new(self, name: str) -> Iterator[Sink]:
@@ -46,7 +45,6 @@ class Output:
         sink = Sink(beside)
         try:
             yield sink
-            self.bytes += sink.file.tell()
             sink.file.flush()
             os.fsync(sink.file.fileno())
         except BaseException:
@@ -59,23 +57,18 @@ class Output:
         sync_folder(final.parent)
         self.digests[name] = sink.sha256.hexdigest()
 
-    def write(self, name: str, content: bytes) -> None:
+    @property
+    def size(self) -> int:
+        return sum((self.folder / name).stat().st_size for name in self.digests)
+
+    def write(self, name: str, content: bytes | memoryview) -> None:
         with self.new(name) as sink:
             sink.write(content)
 
     def copy(self, source: Path, name: str) -> None:
         with open(source, "rb") as f, self.new(name) as sink:
-            copy_range(f.fileno(), sink, 0, source.stat().st_size)
-
-
-def copy_range(fd: int, sink: Sink, begin: int, end: int) -> None:
-    """Carry bytes begin..end of an open file through unchanged."""
-    while begin < end:
-        chunk = os.pread(fd, min(CHUNK, end - begin), begin)
-        if not chunk:
-            raise UserError("a file of the base shrank while it was read", fix="leave the base alone and run again")
-        sink.write(chunk)
-        begin += len(chunk)
+            while chunk := f.read(CHUNK):
+                sink.write(chunk)
 
 
 def carried_files(folder: Path, weights: set[str]) -> tuple[list[str], list[str]]:
@@ -89,8 +82,14 @@ def carried_files(folder: Path, weights: set[str]) -> tuple[list[str], list[str]
     return carried, left_out
 
 
+def free_space(folder: Path) -> int:
+    """Bytes free where `folder` is or will be."""
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    return shutil.disk_usage(there).free
+
+
 def check_space(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
+    free = free_space(folder)
     if free < needed:
         raise UserError(
             f"the result needs {needed / 1e6:,.0f} MB, the disk has {free / 1e6:,.0f} MB free",

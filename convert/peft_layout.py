@@ -3,6 +3,7 @@
 What merging would silently lose (DoRA, biases, whole modules) is refused by name.
 """
 
+import hashlib
 import json
 import math
 import re
@@ -14,11 +15,13 @@ from typing import Any
 import numpy as np
 
 from common.errors import UserError
-from common.files import read_json
+from common.files import digest_file, read_json
+from common.safetensors import Shard, Weights, read_shard
 from convert.adapter import Adapter, Pair, Place
 from convert.merge import raw
 from convert.output import Output
-from convert.tensors import NAMES, Shard, Weights, make_head, read_array, read_shard
+from convert.tensors import NAMES, make_head, read_array
+from models.leaf import Leaf, from_hf
 
 CONFIG = "adapter_config.json"
 TENSORS = "adapter_model.safetensors"
@@ -37,6 +40,8 @@ REFUSED = (
     "use_bdlora",
     "alora_invocation_tokens",
 )
+CHOOSES = ("layers_to_transform", "layers_pattern", "exclude_modules")
+"""Keys that leave out layers on purpose."""
 
 
 def read_peft(folder: Path, places: Mapping[str, Place]) -> Adapter:
@@ -64,7 +69,27 @@ def read_peft(folder: Path, places: Mapping[str, Place]) -> Adapter:
         pairs[name] = Pair(name, place, rank, scale, partial(_load, shard, PREFIX + module))
     if not pairs:
         raise UserError("the adapter is empty", where=str(folder / TENSORS), fix="train it first")
-    return Adapter("lora", "peft", rank=config["r"], alpha=float(config["lora_alpha"]), pairs=pairs)
+    digest = hashlib.sha256("".join(digest_file(folder / name) for name in (CONFIG, TENSORS)).encode()).hexdigest()
+    return Adapter(
+        "lora",
+        "peft",
+        digest,
+        rank=config["r"],
+        alpha=float(config["lora_alpha"]),
+        pairs=pairs,
+        updated=partial(_updated, pairs),
+        chosen_layers=any(config.get(key) for key in CHOOSES),
+    )
+
+
+def _updated(pairs: Mapping[str, Pair], leaf: Leaf, base: np.ndarray) -> np.ndarray:
+    def delta(name: str) -> np.ndarray:
+        if name not in pairs:
+            return np.zeros(leaf.hf_shape, np.float32)
+        a, b = pairs[name].load()
+        return (b @ a) * np.float32(pairs[name].scale)
+
+    return base + from_hf(leaf, delta) if any(name in pairs for name in leaf.hf_names) else base
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -110,7 +135,9 @@ def write_peft(out: Output, folder: str, adapter: Adapter, base: Weights, base_n
         halves += [(PREFIX + module + A, pair, 0), (PREFIX + module + B, pair, 1)]
     float32 = NAMES[np.dtype(np.float32)]
     shapes = [_half_shape(pair, half, base) for _, pair, half in halves]
-    head = make_head((key, float32, shape) for (key, _, _), shape in zip(halves, shapes, strict=True))
+    head = make_head(
+        (key, float32, shape, 4 * math.prod(shape)) for (key, _, _), shape in zip(halves, shapes, strict=True)
+    )
     with out.new(f"{folder}/{TENSORS}") as sink:
         sink.write(head)
         for _, pair, half in halves:

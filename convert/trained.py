@@ -1,6 +1,8 @@
 """Read what the train stage wrote: adapter.json and the Orbax checkpoint of one step, as numpy on the CPU."""
 
 import dataclasses
+import hashlib
+import json
 import textwrap
 from collections.abc import Mapping
 from functools import partial
@@ -15,7 +17,8 @@ from absl import logging
 from common.errors import UserError
 from common.files import read_json
 from convert.adapter import ANOTHER_MODEL, Adapter, Pair, Value, place_of
-from models.leaf import Leaf, lora_shapes, peft_pair, to_hf
+from convert.config import ConvertConfig
+from models.leaf import RANK, Leaf, lora_axes, lora_shapes, peft_pair, to_hf
 from models.spec import DecoderSpec
 
 METADATA = "adapter.json"
@@ -24,22 +27,96 @@ ITEM = "trained"
 KEYS = {"lora": ("base_digest", "rank", "alpha", "targets"), "full": ()}
 
 
-def read_trained(folder: Path, step: int | None, spec: DecoderSpec, table: list[Leaf]) -> Adapter:
+def read_trained(folder: Path, config: ConvertConfig, spec: DecoderSpec, table: list[Leaf]) -> Adapter:
     """`table`: the stacked rows of `spec`. Raises UserError for anything absent, damaged or of another model."""
     about = _metadata(folder / METADATA)
-    step = _pick(folder / CHECKPOINTS, step)
-    arrays = _restore(folder / CHECKPOINTS / str(step))
+    weights = _pick(folder / CHECKPOINTS, config)
+    step = max(weights)
+    named = weights if config.checkpoints is not None else None
     if about["method"] == "full":
+        arrays = _mean_of(folder / CHECKPOINTS, weights)
         values = {value.name: value for leaf in table for value in _values(spec, leaf, arrays)}
         _refuse_others(arrays, {leaf.path for leaf in table})
-        return Adapter("full", "tapeout", step, base_digest=about.get("base_digest"), values=values)
+        return Adapter(
+            "full",
+            "tapeout",
+            digest_of(about, arrays),
+            step,
+            named,
+            base_digest=about.get("base_digest"),
+            values=values,
+            updated=lambda leaf, base: np.asarray(arrays[leaf.path], np.float32),
+        )
     rank, alpha, targets = int(about["rank"]), float(about["alpha"]), about["targets"]
     wanted = [leaf for leaf in table if leaf.is_product and leaf.target in targets]
     if unknown := sorted(set(targets) - {leaf.target for leaf in wanted}):
         raise UserError("the base has no such target", where=f"{METADATA}: targets: {unknown[0]}", fix=ANOTHER_MODEL)
-    pairs = {pair.name: pair for leaf in wanted for pair in _pairs(spec, leaf, rank, alpha / rank, arrays)}
-    _refuse_others(arrays, {key for leaf in wanted for key in _keys(leaf)})
-    return Adapter("lora", "tapeout", step, rank, alpha, about["base_digest"], pairs)
+    arrays = _side_by_side(folder / CHECKPOINTS, weights, wanted, rank)
+    scale, wide = alpha / rank, rank * len(weights)
+    pairs = {pair.name: pair for leaf in wanted for pair in _pairs(spec, leaf, wide, scale, arrays)}
+    return Adapter(
+        "lora",
+        "tapeout",
+        digest_of(about, arrays),
+        step,
+        named,
+        wide,
+        scale * wide,
+        about["base_digest"],
+        pairs,
+        updated=partial(_updated, arrays, scale),
+    )
+
+
+def digest_of(about: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
+    total = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for key in sorted(arrays):
+        total.update(f"{key} {arrays[key].dtype} {arrays[key].shape}".encode())
+        total.update(np.ascontiguousarray(arrays[key]).reshape(-1).view(np.uint8).data)
+    return total.hexdigest()
+
+
+def _mean_of(folder: Path, weights: Mapping[int, float]) -> dict[str, np.ndarray]:
+    """The weighted sum of the checkpoints' parameters, in their own type."""
+    if list(weights.values()) == [1.0]:
+        return _restore(folder / str(max(weights)))
+    total: dict[str, np.ndarray] = {}
+    types: dict[str, np.dtype] = {}
+    for step, weight in weights.items():
+        for key, array in _restore(folder / str(step)).items():
+            part = np.float32(weight) * array.astype(np.float32)
+            types[key] = array.dtype
+            total[key] = total[key] + part if key in total else part
+    return {key: array.astype(types[key]) for key, array in total.items()}
+
+
+def _side_by_side(folder: Path, weights: Mapping[int, float], wanted: list[Leaf], rank: int) -> dict[str, np.ndarray]:
+    """A and B of all checkpoints, joined along the rank: their product is the weighted sum of the updates, exactly."""
+    parts: dict[str, list[np.ndarray]] = {}
+    for step, weight in weights.items():
+        arrays = _restore(folder / str(step))
+        for leaf in wanted:
+            a, b = (_array(arrays, k, shape) for k, shape in zip(_keys(leaf), lora_shapes(leaf, rank), strict=True))
+            halves = (a, b if weight == 1 else np.float32(weight) * b.astype(np.float32))
+            for key, half in zip(_keys(leaf), halves, strict=True):
+                parts.setdefault(key, []).append(half)
+        _refuse_others(arrays, {key for leaf in wanted for key in _keys(leaf)})
+    axes = {key: each.index(RANK) for leaf in wanted for key, each in zip(_keys(leaf), lora_axes(leaf), strict=True)}
+    return {
+        key: halves[0] if len(halves) == 1 else np.concatenate([half.astype(np.float32) for half in halves], axes[key])
+        for key, halves in parts.items()
+    }
+
+
+def _updated(arrays: Mapping[str, np.ndarray], scale: float, leaf: Leaf, base: np.ndarray) -> np.ndarray:
+    """The definition itself, in our axes: it shares no code with the pairs that are merged."""
+    a, b = (arrays.get(key) for key in _keys(leaf))
+    if a is None or b is None:
+        return base
+    of_a, of_b = ("".join(axes) for axes in lora_axes(leaf))
+    formula = f"{of_a},{of_b}->{''.join(leaf.letters)}"
+    delta = np.einsum(formula, a.astype(np.float32), b.astype(np.float32), optimize=True)
+    return base + np.float32(scale) * delta
 
 
 def _metadata(path: Path) -> dict[str, Any]:
@@ -54,14 +131,26 @@ def _metadata(path: Path) -> dict[str, Any]:
     return about
 
 
-def _pick(folder: Path, step: int | None) -> int:
+def _pick(folder: Path, config: ConvertConfig) -> dict[int, float]:
+    """Steps to convert, oldest first, with their weights."""
     steps = sorted(ocp.utils.checkpoint_steps(folder)) if folder.is_dir() else []
     if not steps:
         raise UserError("there is no finished checkpoint", where=str(folder), fix="run the train stage to its end")
-    if step is not None and step not in steps:
-        there = ", ".join(map(str, steps))
-        raise UserError(f"there is no checkpoint of step {step}", where=str(folder), fix=f"choose one of: {there}")
-    return steps[-1] if step is None else step
+    chosen = steps[-1:] if config.step is None else [config.step]
+    if isinstance(config.checkpoints, list):
+        chosen = config.checkpoints
+    elif config.checkpoints is not None:
+        count = int(config.checkpoints.split()[1])
+        chosen = steps[-count:]
+        if len(chosen) < count:
+            what = f"there are {len(steps)} checkpoints, not {count}"
+            raise UserError(what, where=str(folder), fix="ask for fewer, or train with a larger train.keep_checkpoints")
+    for step in chosen:
+        if step not in steps:
+            there = ", ".join(map(str, steps))
+            raise UserError(f"there is no checkpoint of step {step}", where=str(folder), fix=f"choose one of: {there}")
+    weights = config.weights or [1 / len(chosen)] * len(chosen)
+    return dict(zip(chosen, weights, strict=True))
 
 
 def _restore(folder: Path) -> dict[str, np.ndarray]:

@@ -1,32 +1,68 @@
 """The recipe's `data` section, and what the stage reads."""
 
-from typing import Literal
+import re
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from common.schema import InputPath, Section
 
 VERSION = 1
 """Part of the fingerprint: raised when the same configuration would give other shards."""
+_WILD = re.compile(r"[*?\[]")
 
 
 class Source(Section):
-    path: InputPath = Field(description="JSONL file (others follow)")
-    format: Literal["codev-r1", "messages", "prompt-completion", "text"] = Field(
+    path: InputPath = Field(description="JSONL, Parquet, CSV or Arrow file, or a folder or glob of them")
+    files: str = Field(default="", description="Of a folder: only the files whose path in it matches, e.g. a/*.jsonl")
+    format: Literal["codev-r1", "messages", "prompt-completion", "alpaca", "sharegpt", "text"] = Field(
         default="codev-r1", description="How a row becomes a conversation; `text` is a document, every token supervised"
     )
     limit: int | None = Field(default=None, ge=1, description="Use at most this many rows")
+    columns: dict[str, str] = Field(
+        default={}, description="Where rows name a column otherwise: the format's name to theirs, e.g. prompt: question"
+    )
+    weight: float | None = Field(
+        default=None, gt=0, description="Share in a mixture (all sources or none), until one of them runs out"
+    )
+    shuffle: int | None = Field(default=None, description="Seed to shuffle the rows with, in a window of 10,000")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _glob(cls, value: Any) -> Any:
+        """A glob becomes its fixed folder, whose content is fingerprinted, and the pattern within."""
+        path = value.get("path") if isinstance(value, dict) else None
+        if not isinstance(path, str) or "://" in path or value.get("files") or not _WILD.search(path):
+            return value
+        parts = path.split("/")
+        first = next(i for i, part in enumerate(parts) if _WILD.search(part))
+        return value | {"path": "/".join(parts[:first]) or ("/" if first else "."), "files": "/".join(parts[first:])}
 
 
 class DataConfig(Section):
     """`data`: raw rows to token ids and loss masks."""
 
     sources: tuple[Source, ...] = Field(min_length=1)
-    max_length: int = Field(default=512, ge=8, description="Tokens in a packed row; longer conversations are dropped")
+    max_length: int = Field(default=512, ge=8, description="Tokens in a packed row")
+    overflow: Literal["drop", "error"] = Field(default="drop", description="Rows longer than max_length")
     strip_reasoning: bool = Field(default=True, description="Drop <think>...</think>, keep the <answer>")
+    answer: Literal["whole", "code"] = Field(default="whole", description="code: keep the first Verilog fence alone")
+    train_on: Literal["all_assistant_turns", "last_turn"] = "all_assistant_turns"
+    system: Literal["error", "fold"] = Field(
+        default="error", description="Where the template drops system turns; fold: into the user turn that follows"
+    )
+    bad_rows: Literal["error", "drop"] = Field(default="error", description="Rows that cannot be read as their format")
+    empty_mask: Literal["error", "drop"] = Field(default="error", description="Rows with nothing to learn from")
     packing: Literal["best-fit", "none"] = "best-fit"
     validation: float = Field(default=0.02, ge=0.0, lt=1.0, description="Share of rows kept apart for validation loss")
+    validation_group: str | None = Field(default=None, description="Column whose equal values stay on one side")
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _weights(self) -> "DataConfig":
+        if len({source.weight is None for source in self.sources}) > 1:
+            raise ValueError("give every source a weight, or none")
+        return self
 
 
 class DataInputs(Section):

@@ -4,12 +4,12 @@
 """
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from common.errors import UserError
-from data.rows import column
+from data.rows import BadRow, column
 from models.prompt import Message
 
 ROLES = ("system", "user", "assistant")
@@ -21,11 +21,12 @@ class Dropped(Exception):
 
 @dataclass(frozen=True)
 class Example:
-    """One row, cleaned: `messages` of a conversation, or `text` of a document."""
+    """One row, cleaned: `messages` of a conversation or `text` of a document; `group` keeps to one side of a split."""
 
     where: str
     messages: tuple[Message, ...] = ()
     text: str = ""
+    group: str = ""
 
     def digest(self) -> bytes:
         """Of the content alone, the same wherever the row stands."""
@@ -35,7 +36,7 @@ class Example:
                 encoded = part.encode()
                 total.update(len(encoded).to_bytes(8, "little") + encoded)
         except UnicodeEncodeError:
-            raise UserError("half of a surrogate pair in the text", where=self.where, fix="mend the row") from None
+            raise BadRow("half of a surrogate pair in the text", where=self.where, fix="mend the row") from None
         return total.digest()
 
 
@@ -57,6 +58,17 @@ def final_answer(response: str) -> str:
     return inside.strip()
 
 
+_FENCE = re.compile(r"```(?:systemverilog|verilog|sv|v)[ \t]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
+
+
+def first_code(answer: str) -> str:
+    """The first Verilog fence of an answer, fence and all."""
+    found = _FENCE.search(answer)
+    if found is None:
+        raise Dropped("no Verilog fence")
+    return found[0]
+
+
 def _codev_r1(row: dict[str, Any], where: str, strip_reasoning: bool) -> Example:
     prompt = _lines(column(row, "prompt", str, where))
     response = _lines(column(row, "response", str, where))
@@ -75,15 +87,39 @@ def _messages(row: dict[str, Any], where: str, strip_reasoning: bool) -> Example
     found: list[Message] = []
     for i, message in enumerate(column(row, "messages", list, where)):
         if not isinstance(message, dict):
-            raise UserError(f"messages[{i}] must be an object with role and content", where=where, fix="mend the row")
+            raise BadRow(f"messages[{i}] must be an object with role and content", where=where, fix="mend the row")
         role = column(message, "role", str, where)
         if role not in ROLES:
-            raise UserError(f"messages[{i}] has the role {role!r}", where=where, fix=f"use one of {', '.join(ROLES)}")
+            raise BadRow(f"messages[{i}] has the role {role!r}", where=where, fix=f"use one of {', '.join(ROLES)}")
         content = _lines(column(message, "content", str, where))
         if role == "assistant" and strip_reasoning and "</think>" in content:
             content = final_answer(content)
         found.append({"role": role, "content": content})
     return Example(where, tuple(found))
+
+
+def _alpaca(row: dict[str, Any], where: str, strip_reasoning: bool) -> Example:
+    prompt = column(row, "instruction", str, where)
+    more = column(row, "input", str, where) if row.get("input") is not None else ""
+    answer = _lines(column(row, "output", str, where))
+    answer = final_answer(answer) if strip_reasoning and "</think>" in answer else answer
+    asked = _lines(f"{prompt}\n\n{more}" if more.strip() else prompt)
+    return Example(where, ({"role": "user", "content": asked}, {"role": "assistant", "content": answer}))
+
+
+_SHAREGPT = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+
+
+def _sharegpt(row: dict[str, Any], where: str, strip_reasoning: bool) -> Example:
+    turns = []
+    for i, turn in enumerate(column(row, "conversations", list, where)):
+        if not isinstance(turn, dict):
+            raise BadRow(f"conversations[{i}] must be an object with from and value", where=where, fix="mend the row")
+        who = column(turn, "from", str, where)
+        if who not in _SHAREGPT:
+            raise BadRow(f"conversations[{i}] is from {who!r}", where=where, fix=f"one of {', '.join(_SHAREGPT)}")
+        turns.append({"role": _SHAREGPT[who], "content": column(turn, "value", str, where)})
+    return _messages({"messages": turns}, where, strip_reasoning)
 
 
 def _text(row: dict[str, Any], where: str, strip_reasoning: bool) -> Example:
@@ -94,11 +130,18 @@ _FORMATS: dict[str, Callable[[dict[str, Any], str, bool], Example]] = {
     "codev-r1": _codev_r1,
     "prompt-completion": _prompt_completion,
     "messages": _messages,
+    "alpaca": _alpaca,
+    "sharegpt": _sharegpt,
     "text": _text,
 }
 
 
-def example_of(row: dict[str, Any], where: str, form: str, strip_reasoning: bool) -> Example:
+def renamed(row: dict[str, Any], columns: dict[str, str], where: str) -> dict[str, Any]:
+    """The row under the names its format uses."""
+    return row | {ours: column(row, theirs, object, where) for ours, theirs in columns.items()} if columns else row
+
+
+def example_of(row: dict[str, Any], where: str, form: str, strip_reasoning: bool, code_only: bool = False) -> Example:
     """Clean one row. Raises Dropped for an empty or cut-off answer, UserError for a row that is not of the format."""
     example = _FORMATS[form](row, where, strip_reasoning)
     if form == "text":
@@ -107,7 +150,10 @@ def example_of(row: dict[str, Any], where: str, form: str, strip_reasoning: bool
         return example
     answers = [m["content"] for m in example.messages if m["role"] == "assistant"]
     if not answers:
-        raise UserError("no assistant turn, so nothing to learn", where=where, fix="add an answer or remove the row")
+        raise BadRow("no assistant turn, so nothing to learn", where=where, fix="add an answer or remove the row")
     if not all(answer.strip() for answer in answers):
         raise Dropped("empty answer")
+    if code_only:
+        kept = [m | {"content": first_code(m["content"])} if m["role"] == "assistant" else m for m in example.messages]
+        return Example(where, tuple(kept))
     return example

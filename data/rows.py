@@ -10,6 +10,10 @@ from common.errors import UserError
 _CHUNK = 1 << 20
 
 
+class BadRow(UserError):
+    """One row that is not what its source promises; the rows after it can still be read."""
+
+
 def _where(path: str, line: int) -> str:
     return f"{path}:{line}"
 
@@ -33,21 +37,19 @@ def count_lines(path: str) -> int:
 
 def _parse(line: bytes, where: str) -> dict[str, Any]:
     if not line.strip():
-        raise UserError("an empty line where a JSON row should be", where=where, fix="delete the line")
+        raise BadRow("an empty line where a JSON row should be", where=where, fix="delete the line")
     try:
         row = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise UserError(
+        raise BadRow(
             f"not UTF-8 text (byte {error.start} of the line)", where=where, fix="save the file as UTF-8"
         ) from None
     except json.JSONDecodeError as error:
-        raise UserError(
-            f"malformed JSON: {error.msg} at column {error.colno}", where=where, fix="mend the line"
-        ) from None
+        raise BadRow(f"malformed JSON: {error.msg} at column {error.colno}", where=where, fix="mend the line") from None
     except RecursionError:
-        raise UserError("malformed JSON: nested too deeply", where=where, fix="mend the line") from None
+        raise BadRow("malformed JSON: nested too deeply", where=where, fix="mend the line") from None
     if not isinstance(row, dict):
-        raise UserError(
+        raise BadRow(
             f"a row must be a JSON object, this is {_kind(row)}", where=where, fix='write {"column": value, ...}'
         )
     return row
@@ -62,21 +64,22 @@ def column(row: dict[str, Any], name: str, kind: type, where: str) -> Any:
     """The value of a column, of the kind it must have."""
     if name not in row:
         have = ", ".join(map(repr, row)) or "none"
-        raise UserError(
+        raise BadRow(
             f"no column {name!r} (columns here: {have})", where=where, fix="add it, or set the source's format"
         )
     value = row[name]
     if not isinstance(value, kind):
         wanted = {str: "a string", list: "a list", dict: "an object"}[kind]
-        raise UserError(f"{name!r} must be {wanted}, this is {_kind(value)}", where=where, fix="mend the row")
+        raise BadRow(f"{name!r} must be {wanted}, this is {_kind(value)}", where=where, fix="mend the row")
     return value
 
 
-def read_rows(path: str, limit: int | None) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield ("file:line", row) for each line of a JSONL file."""
+def read_lines(path: str) -> Iterator[tuple[str, dict[str, Any] | BadRow]]:
+    """Yield ("file:line", the row or what is wrong with it) for each line of a JSONL file."""
     with open(_existing(path), "rb") as f:
         for number, line in enumerate(f, 1):
-            if limit is not None and number > limit:
-                return
             where = _where(path, number)
-            yield where, _parse(line, where)
+            try:
+                yield where, _parse(line, where)
+            except BadRow as error:
+                yield where, error

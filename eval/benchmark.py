@@ -86,6 +86,8 @@ def load_benchmark(path: str) -> Benchmark:
     }
     if not names:
         inside = sorted(p.name for p in folder.glob(DATASETS) if p.is_dir())
-        fix = f"name one of its datasets: {', '.join(inside)}" if inside else "name a folder in VerilogEval v2's layout"
+        fix = "name a folder in VerilogEval v2's layout"
+        if inside:
+            fix = f"name one of its datasets, there or as eval.dataset: {', '.join(inside)}"
         raise UserError("no problems (*_prompt.txt, *_ref.sv, *_test.sv) in this folder", where=path, fix=fix)
     return Benchmark(folder.resolve().name, tuple(_problem(folder, name) for name in sorted(names)))

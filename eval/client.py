@@ -6,6 +6,7 @@ Seeds follow from (seed, task, sample) alone, so that a run that was cut off ask
 import asyncio
 import hashlib
 import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -16,6 +17,7 @@ from eval.benchmark import Problem
 from eval.config import EvalConfig
 from eval.journal import Row
 
+Message = dict[str, str]
 TRIES = 6
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 15.0
 _RETRIED = {408, 409, 425, 429, 500, 502, 503, 504}
@@ -25,6 +27,11 @@ def seed_of(seed: int, task_id: str, sample: int | None = None) -> int:
     """A seed of 31 bits for a problem's request (`sample` None) or for one sample asked for singly."""
     text = f"{seed}/{task_id}" if sample is None else f"{seed}/{task_id}/{sample}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+
+
+def plain(problem: Problem) -> list[Message]:
+    """The prompt file, word for word, as the user's one turn."""
+    return [{"role": "user", "content": problem.prompt}]
 
 
 class _Retry(Exception):
@@ -70,14 +77,20 @@ def _pause_of(response: httpx.Response) -> float | None:
 class Client:
     """Asks one or several replicas of a server, at most `concurrency` requests in flight."""
 
-    def __init__(self, endpoints: str, model: str, config: EvalConfig):
+    def __init__(
+        self,
+        endpoints: str,
+        model: str,
+        config: EvalConfig,
+        messages: Callable[[Problem], list[Message]] = plain,
+    ):
         self.urls = [url.strip().rstrip("/") for url in endpoints.split(",") if url.strip()]
         for url in self.urls or [""]:
             if not url.startswith(("http://", "https://")):
                 raise UserError(
                     f"not a server's address: {url!r}", where="endpoint", fix="give one like http://127.0.0.1:8000/v1"
                 )
-        self.model, self.config = model, config
+        self.model, self.config, self.messages = model, config, messages
         self.turns = 0
         self.room = asyncio.Semaphore(config.concurrency)
         key = os.environ.get("OPENAI_API_KEY")
@@ -137,7 +150,7 @@ class Client:
         config = self.config
         return {
             "model": self.model,
-            "messages": [{"role": "user", "content": problem.prompt}],
+            "messages": self.messages(problem),
             "n": n,
             "seed": seed,
             "temperature": config.temperature,
@@ -169,6 +182,10 @@ class Client:
         rows = [_row(problem, i, together, choice) for i, choice in enumerate(first) if i not in have]
         rest = [i for i in range(len(first), self.config.samples) if i not in have]
         return rows + list(await asyncio.gather(*(self._single(problem, i) for i in rest)))
+
+    async def more(self, problem: Problem, wanted: Iterable[int]) -> list[Row]:
+        """Further samples of a problem, each asked for singly."""
+        return list(await asyncio.gather(*(self._single(problem, i) for i in wanted)))
 
     async def _single(self, problem: Problem, sample: int) -> Row:
         seed = seed_of(self.config.seed, problem.task_id, sample)

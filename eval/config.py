@@ -21,16 +21,28 @@ class GateConfig(Section):
     confidence: float = Field(
         default=0.95, gt=0.5, lt=1, description="How sure a verdict must be to count as more than noise"
     )
-    on_noise: Literal["pass", "fail"] = Field(
+    on_noise: Literal["pass", "fail", "more_samples"] = Field(
         default="fail",
-        description="What a drop beyond max_drop counts as while noise alone explains it at that confidence",
+        description="What a drop beyond max_drop counts as while noise alone explains it at that confidence; "
+        "more_samples: `tapeout gate --endpoint URL` draws more where they tell most, and judges again",
     )
 
 
 class EvalConfig(Section):
     """`eval`: pass@k on a benchmark in VerilogEval's layout."""
 
-    benchmark: InputPath = Field(description="Folder of ProbNNN_name_prompt.txt, _ref.sv, _test.sv")
+    benchmark: InputPath = Field(
+        description="Folder of ProbNNN_name_prompt.txt, _ref.sv, _test.sv; a checkout; or the checkout's git URL"
+    )
+    revision: str | None = Field(default=None, description="Commit or tag of a benchmark that is a git URL")
+    dataset: str | None = Field(
+        default=None, description="Folder within a checkout or repository, e.g. dataset_spec-to-rtl"
+    )
+    prompts: Literal["plain", "official"] = Field(
+        default="plain",
+        description="`plain`: the prompt file alone; `official`: as the checkout's own scripts/sv-generate words it",
+    )
+    examples: int = Field(default=0, ge=0, le=4, description="In-context examples of the official prompts")
     completions: InputPath | None = Field(
         default=None, description="Score these stored completions (JSON lines of task_id, completion) and ask no model"
     )
@@ -57,6 +69,12 @@ class EvalConfig(Section):
     )
     score_base: bool = Field(default=True, description="Score the base model by the same path")
     gate: GateConfig = GateConfig()
+
+    @model_validator(mode="after")
+    def _examples_are_official(self) -> "EvalConfig":
+        if self.examples and self.prompts == "plain":
+            raise ValueError(f"examples = {self.examples}: in-context examples come with prompts: official")
+        return self
 
     @model_validator(mode="after")
     def _k_within_samples(self) -> "EvalConfig":

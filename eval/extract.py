@@ -7,6 +7,7 @@ TOP = "TopModule"
 _THINK = re.compile(r"^.*</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
 _UNCLOSED_THINK = re.compile(r"<think(?:ing)?>.*\Z", re.DOTALL | re.IGNORECASE)
 _FENCE = re.compile(r"^[ \t]*(```+|~~~+)[ \t]*([^\n`]*)$", re.MULTILINE)
+_OFFICIAL = re.compile(r"^[ \t]*\[BEGIN\](.*?)(?:\[DONE\]|\Z)", re.MULTILINE | re.DOTALL)
 _LANGUAGES = {"", "verilog", "systemverilog", "sv", "v", "system-verilog", "system_verilog", "vlog"}
 _MODULE = re.compile(r"^[ \t]*(?:module|macromodule)\b", re.MULTILINE)
 _END = re.compile(r"\bendmodule\b(?:[ \t]*:[ \t]*\w+)?")
@@ -88,6 +89,10 @@ def _join(interface: str, body: str) -> str:
 def extract(completion: str, interface: str = "") -> str | None:
     """The Verilog to grade, or None where the completion defines no TopModule (and continues no given header)."""
     text = completion.replace("\r\n", "\n")
+    for body in reversed(_OFFICIAL.findall(_answer(text))):  # what VerilogEval's own prompts ask for
+        code = _choose(body)
+        if defines(code, TOP):
+            return code
     code = _choose(_answer(text))
     if not defines(code, TOP):
         whole = _choose(text)

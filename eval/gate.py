@@ -23,11 +23,14 @@ _ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class GateVerdict:
-    """`lines` says why, for people."""
+    """`lines` says why, for people; `checks` says which of `min` and `max_drop` were asked for and held. `undecided`:
+    noise could explain the drop, and `more_samples` is how the configuration wants that settled."""
 
     passed: bool
     lines: tuple[str, ...]
     comparison: Comparison | None = None
+    checks: tuple[tuple[str, bool], ...] = ()
+    undecided: bool = False
 
     @property
     def exit_code(self) -> int:
@@ -48,7 +51,7 @@ def _floor(summary: dict[str, Any], config: GateConfig) -> tuple[bool, list[str]
     return good, [f"pass@1 {summary['pass@1']:.3f} is {'at least' if good else 'BELOW'} the minimum {config.min:.3f}"]
 
 
-def _drop(found: Comparison, config: GateConfig) -> tuple[bool, list[str]]:
+def _drop(found: Comparison, config: GateConfig) -> tuple[bool, list[str], bool]:
     sure = f"{config.confidence:.0%}"
     lines = [
         f"pass@1 {found.run:.3f} against the baseline's {found.baseline:.3f}: {found.difference:+.3f}",
@@ -59,12 +62,12 @@ def _drop(found: Comparison, config: GateConfig) -> tuple[bool, list[str]]:
     if found.mcnemar is not None:
         lines.append(f"McNemar's exact test: p = {found.mcnemar:.3f}")
     if config.max_drop is None or -found.difference <= config.max_drop + _ROUNDING:
-        return True, lines
+        return True, lines, False
     noise = found.high >= -config.max_drop
     lines.append(f"the drop is MORE than the {config.max_drop:.3f} allowed")
     if noise:
         lines.append(f"noise alone could explain it at {sure}: on_noise is {config.on_noise}")
-    return noise and config.on_noise == "pass", lines
+    return noise and config.on_noise == "pass", lines, noise and config.on_noise == "more_samples"
 
 
 def gate(summary: dict[str, Any], baseline: dict[str, Any] | None, config: GateConfig) -> GateVerdict:
@@ -81,11 +84,14 @@ def gate(summary: dict[str, Any], baseline: dict[str, Any] | None, config: GateC
             False, (f"{count} problems of the benchmark have no samples, {summary['unattempted'][0]} first",)
         )
     passed, lines = _floor(summary, config)
+    checks = [("min", passed)] if config.min is not None else []
     if baseline is None:
-        return GateVerdict(passed, tuple(lines or [f"pass@1 {summary['pass@1']:.3f}; nothing to hold it against"]))
+        lines = lines or [f"pass@1 {summary['pass@1']:.3f}; nothing to hold it against"]
+        return GateVerdict(passed, tuple(lines), None, tuple(checks))
     found = compare(summary, baseline, config.confidence)
-    kept, more = _drop(found, config)
-    return GateVerdict(passed and kept, (*lines, *more), found)
+    kept, more, undecided = _drop(found, config)
+    checks += [("max_drop", kept)] if config.max_drop is not None else []
+    return GateVerdict(passed and kept, (*lines, *more), found, tuple(checks), undecided and passed)
 
 
 def read_summary(place: str) -> dict[str, Any]:
@@ -93,11 +99,14 @@ def read_summary(place: str) -> dict[str, Any]:
     path = Path(place)
     path = path / SUMMARY if path.is_dir() else path
     try:
-        return read_json(path)
+        summary = read_json(path)
     except FileNotFoundError:
         raise UserError("no score here", where=str(path), fix="name a folder that eval has written") from None
     except ValueError as error:
         raise UserError(f"not a summary: {error}", where=str(path), fix="name a folder that eval has written") from None
+    if not isinstance(summary, dict) or "per_problem" not in summary:
+        raise UserError("this is no score", where=str(path), fix="name the result of an eval, not of its self-test")
+    return summary
 
 
 def main() -> int:

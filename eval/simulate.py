@@ -18,6 +18,8 @@ CATEGORIES = (
     "passed",
     "syntax",
     "elaboration",
+    "unresolved_port",
+    "width_cast",
     "timeout",
     "mismatch",
     "runtime",
@@ -28,6 +30,11 @@ CATEGORIES = (
 _VERDICT = re.compile(r"Mismatches: +(\d+) +in +(\d+) +samples")
 _WITNESS = re.compile(r"Witness: ([0-9a-f]+)")
 _HINT = re.compile(r"Output '(\w+)' has (\d+) mismatches\. First mismatch occurred at time (\d+)")
+_COMPILE_KINDS = (
+    ("width_cast", re.compile(r"This assignment requires an explicit cast")),
+    ("unresolved_port", re.compile(r"Unable to bind wire/reg|is not a port of")),
+)
+"""Elaboration errors that the official analysis tells apart (its `e`, and its `p` and `c`)."""
 _VERSION = re.compile(r"version\s+(\S+)")
 
 
@@ -41,13 +48,16 @@ class Simulator:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Of one simulation. `samples` and `witness` are what a golden run is compared by."""
+    """Of one simulation. `samples` and `witness` are what a golden run is compared by; `first_outputs` are those that
+    mismatched first, at `first_time` (in the testbench's time unit)."""
 
     category: str
     detail: str = ""
     mismatches: int = 0
     samples: int = 0
     witness: str = ""
+    first_outputs: tuple[str, ...] = ()
+    first_time: int | None = None
 
     @property
     def passed(self) -> bool:
@@ -74,7 +84,7 @@ def _first_line(text: str) -> str:
     return (errors or lines or [""])[0][:300]
 
 
-def _compile(rig: Harness, design: str, folder: str, simulator: Simulator) -> Verdict | bytes:
+def compile_design(rig: Harness, design: str, folder: str, simulator: Simulator) -> Verdict | bytes:
     """The simulator's program, or why there is none. The design comes last: its directives reach nothing of ours."""
     place = Path(folder)
     (place / "test.sv").write_text(rig.test + "\n`resetall\n", encoding="utf-8")
@@ -102,7 +112,8 @@ def _compile(rig: Harness, design: str, folder: str, simulator: Simulator) -> Ve
         return Verdict("syntax", _first_line(output))
     if done.code < 0 or done.code >= 128 or "memory" in output or "bad_alloc" in output:
         return Verdict("elaboration", _first_line(output) or "the compiler died of its limits")
-    return Verdict("elaboration", _first_line(output))
+    found = next((kind for kind, pattern in _COMPILE_KINDS if pattern.search(output)), "elaboration")
+    return Verdict(found, _first_line(output))
 
 
 def _ending(code: int) -> str:
@@ -128,10 +139,12 @@ def _read(rig: Harness, done: sandbox.Finished) -> Verdict:
     if any(line.strip() == "TIMEOUT" for line in ours):
         return replace(verdict, category="timeout", detail=f"the testbench gave up; {mismatches}/{samples} mismatched")
     if mismatches or not samples:
-        hints = [m.groups() for m in map(_HINT.search, ours) if m]
-        first = ", ".join(f"{name} {count} from time {time}" for name, count, time in hints)
-        detail = f"{mismatches}/{samples} samples mismatched" + (f": {first}" if first else "")
-        return replace(verdict, category="mismatch", detail=detail)
+        hints = sorted((int(m[3]), m[1], m[2]) for m in map(_HINT.search, ours) if m)
+        shown = ", ".join(f"{name} {count} from time {time}" for time, name, count in hints)
+        detail = f"{mismatches}/{samples} samples mismatched" + (f": {shown}" if shown else "")
+        first = hints[0][0] if hints else None
+        outputs = tuple(name for time, name, _ in hints if time == first)
+        return replace(verdict, category="mismatch", detail=detail, first_outputs=outputs, first_time=first)
     return verdict
 
 
@@ -140,7 +153,7 @@ def _run(problem: Problem, design: str, simulator: Simulator) -> Verdict:
     if rig is None:
         return Verdict("ungradable", "the testbench instantiates no TopModule")
     with tempfile.TemporaryDirectory(prefix="tapeout-") as folder, tempfile.TemporaryDirectory() as empty:
-        program = _compile(rig, design, folder, simulator)
+        program = compile_design(rig, design, folder, simulator)
         if isinstance(program, Verdict):
             return program
         limits = replace(simulator.limits, file_size=0, may_fork=False)

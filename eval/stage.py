@@ -7,25 +7,29 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from common.errors import UserError
 from common.files import write_json
 from common.progress import Bar, bar, log
 from eval.benchmark import Benchmark, Problem, load_benchmark
-from eval.client import Client
+from eval.checkout import benchmark_folder
+from eval.client import Client, Message
 from eval.config import EvalConfig, EvalInputs
 from eval.journal import Journal, Row
+from eval.prompts import digest, wording
 from eval.sandbox import MIB, Limits, find_confinement
+from eval.self_test import self_test
 from eval.simulate import Simulator, Verdict, find_simulator
 from eval.stored import load_completions
 from eval.summary import metrics_of, summarize
 from eval.workers import Workers, workers
 
+T = TypeVar("T")
 SAMPLES, RESULTS, SUMMARY = "samples.jsonl", "results.jsonl", "summary.json"
 
 
@@ -65,10 +69,18 @@ class _Session:
         key = (row["task_id"], row["sample"])
         if key not in self.results.rows:
             verdict = await self.pool.grade(problem, row["completion"], await golden)
-            shown = {"passed": verdict.passed, "category": verdict.category, "detail": verdict.detail}
-            self.results.append([{"task_id": key[0], "sample": key[1], **shown}])
+            self.results.append([{"task_id": key[0], "sample": key[1], **shown(verdict)}])
         passed = sum(result["passed"] for result in self.results.rows.values())
         self.progress.advance(1, f"{len(self.samples.rows)} written, {passed} passed")
+
+
+def shown(verdict: Verdict) -> Row:
+    """What a line of results.jsonl says of a verdict."""
+    first = None
+    if verdict.first_time is not None:
+        first = {"outputs": list(verdict.first_outputs), "time": verdict.first_time}
+    said = {"passed": verdict.passed, "category": verdict.category, "detail": verdict.detail}
+    return said | {"first_mismatch": first}
 
 
 def _check(config: EvalConfig, inputs: EvalInputs) -> None:
@@ -88,7 +100,7 @@ def simulator_of(config: EvalConfig) -> Simulator:
     return Simulator(kind, Limits(seconds=config.timeout_s, memory=config.memory_mb * MIB))
 
 
-def _cores() -> int:
+def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -99,13 +111,16 @@ async def _score_all(
     simulator: Simulator,
     samples: Journal,
     results: Journal,
+    word: Callable[[Problem], list[Message]],
 ) -> _Session:
     generating = config.completions is None
     total = len(benchmark.problems) * config.samples if generating else len(samples.rows)
     async with AsyncExitStack() as stack:
         progress = stack.enter_context(bar("eval", total, "samples"))
-        pool = await stack.enter_async_context(workers(simulator, min(config.simulators or _cores(), max(total, 1))))
-        client = await stack.enter_async_context(Client(inputs.endpoint, inputs.model, config)) if generating else None
+        pool = await stack.enter_async_context(workers(simulator, min(config.simulators or cores(), max(total, 1))))
+        client = Client(inputs.endpoint, inputs.model, config, word) if generating else None
+        if client is not None:
+            await stack.enter_async_context(client)
         session = _Session(config, benchmark, samples, results, pool, client, progress)
         asked = {task for task, _ in samples.rows}
         async with asyncio.TaskGroup() as group:
@@ -115,7 +130,7 @@ async def _score_all(
         return session
 
 
-async def _stopping_cleanly(work: Coroutine[Any, Any, _Session]) -> _Session:
+async def stopping_cleanly(work: Coroutine[Any, Any, T]) -> T:
     """Turn SIGTERM into the cancellation of `work`, so that workers end and journals close before the process does."""
     task = asyncio.ensure_future(work)
     loop, terminated = asyncio.get_running_loop(), False
@@ -136,55 +151,22 @@ async def _stopping_cleanly(work: Coroutine[Any, Any, _Session]) -> _Session:
         signal.signal(signal.SIGTERM, before)
 
 
-def _first_error(group: BaseExceptionGroup[Any]) -> BaseException:
+def first_error(group: BaseExceptionGroup[Any]) -> BaseException:
     found: BaseException = group
     while isinstance(found, BaseExceptionGroup):
         found = next((e for e in found.exceptions if isinstance(e, UserError)), found.exceptions[0])
     return found
 
 
-def self_test(
-    config: EvalConfig, benchmark: Benchmark, simulator: Simulator, version: str, out: Path
-) -> dict[str, Any]:
-    """Run every reference against itself; says which problems this simulator cannot grade, and why."""
-
-    async def references() -> list[Verdict]:
-        with bar("self-test", len(benchmark.problems), "references") as progress:
-            async with workers(simulator, min(config.simulators or _cores(), len(benchmark.problems))) as pool:
-
-                async def one(problem: Problem) -> Verdict:
-                    verdict = await pool.golden(problem)
-                    progress.advance()
-                    return verdict
-
-                return list(await asyncio.gather(*map(one, benchmark.problems)))
-
-    verdicts = asyncio.run(references())
-    pairs = zip(benchmark.problems, verdicts, strict=True)
-    ungradable = {problem.task_id: verdict.detail for problem, verdict in pairs if not verdict.passed}
-    for task, why in ungradable.items():
-        log(f"{task} cannot be graded by {version}: {why}")
-    problems = len(benchmark.problems)
-    write_json(
-        out / SUMMARY,
-        {
-            "benchmark": benchmark.name,
-            "benchmark_digest": benchmark.digest,
-            "problems": problems,
-            "simulator": version,
-            "ungradable": ungradable,
-        },
-    )
-    return {"problems": problems, "gradable": problems - len(ungradable)}
-
-
 def run(config: EvalConfig, inputs: EvalInputs, out: Path) -> dict[str, Any]:
     """Score a model, or stored completions, on a benchmark; leaves samples, results and summary in `out`."""
     _check(config, inputs)
     version, simulator = find_simulator(), simulator_of(config)
-    benchmark = load_benchmark(config.benchmark)
+    folder = benchmark_folder(config)
+    benchmark = load_benchmark(str(folder))
+    word = wording(config, folder)
     if config.self_test:
-        return self_test(config, benchmark, simulator, version, out)
+        return self_test(benchmark, simulator, version, config.simulators or cores(), out)
     stored = load_completions(config.completions, benchmark) if config.completions else []
     start = time.monotonic()
     with ExitStack() as stack:
@@ -192,12 +174,15 @@ def run(config: EvalConfig, inputs: EvalInputs, out: Path) -> dict[str, Any]:
         results = stack.enter_context(closing(Journal(out / RESULTS)))
         samples.append(stored)
         try:
-            session = asyncio.run(_stopping_cleanly(_score_all(config, inputs, benchmark, simulator, samples, results)))
+            work = _score_all(config, inputs, benchmark, simulator, samples, results, word)
+            session = asyncio.run(stopping_cleanly(work))
         except BaseExceptionGroup as group:
-            raise _first_error(group) from None
+            raise first_error(group) from None
     goldens = sorted(session.goldens.items())
     ungradable = {task: verdict.detail for task, verdict in goldens if not verdict.passed}
     summary = summarize(config, benchmark, results, ungradable, version, simulator.sandbox)
+    if config.completions is None:
+        summary["prompts_digest"] = digest(benchmark, word)
     for name in summary["unattempted"][:1]:
         log(f"warning: {len(summary['unattempted'])} problems have no completions and are left out, {name} first")
     write_json(out / SUMMARY, summary)

@@ -59,6 +59,8 @@ def metrics_of(summary: dict[str, Any], samples: Journal) -> dict[str, Any]:
     tokens = [r["completion_tokens"] / r["choices"] for r in requests if r.get("completion_tokens") is not None]
     return {
         **{name: value for name, value in summary.items() if name.startswith("pass@") or name == "pass_rate"},
+        **{f"gradable_{name}": value for name, value in summary["gradable"].items() if name.startswith("pass@")},
+        "gradable": summary["gradable"].get("problems", 0),
         "problems": summary["problems"],
         "samples": summary["samples"],
         "generated_tokens": round(sum(tokens)) if tokens else None,

@@ -1,9 +1,11 @@
-"""Safetensors of a model folder: which file holds which tensor, read one at a time, and the folder's digest."""
+"""Safetensors of a model folder: its tensors read one at a time, looked at for NaN on the way, and the folder's digest.
+
+Read, not memory-mapped: pages of a map count as this process's memory, and a file that shrinks under a map is a crash.
+"""
 
 import hashlib
-import json
-import os
 from collections.abc import Iterable
+from io import RawIOBase
 from pathlib import Path
 
 import ml_dtypes
@@ -11,6 +13,7 @@ import numpy as np
 
 from common.errors import UserError
 from common.files import digest_file
+from common.safetensors import Entry, read_weights
 
 DTYPES = {
     "F64": np.dtype(np.float64),
@@ -23,6 +26,15 @@ DTYPES = {
     "U8": np.dtype(np.uint8),
     "BOOL": np.dtype(np.bool_),
 }
+EXPONENT = {
+    "F64": np.uint64(0x7FF << 52),
+    "F32": np.uint32(0xFF << 23),
+    "F16": np.uint16(0x1F << 10),
+    "BF16": np.uint16(0xFF << 7),
+}
+"""The bits that are all set in NaN and infinity, and in no number."""
+CHUNK_BYTES = 2 << 20
+"""Read at once: what was just read is looked at while it is in the cache."""
 
 
 def weight_files(folder: str) -> list[Path]:
@@ -41,46 +53,57 @@ def base_digest(folder: str) -> str:
 
 
 class Checkpoint:
-    """The tensors of a folder's safetensors files, memory-mapped."""
+    """The tensors of a folder's safetensors files. Raises UserError for files that are not whole."""
 
     def __init__(self, folder: str):
-        self.where: dict[str, tuple[Path, str, tuple[int, ...], int, int]] = {}
-        for file in weight_files(folder):
-            self._index(file)
-        self.maps: dict[Path, np.memmap] = {}
-
-    def _index(self, file: Path) -> None:
-        size = os.path.getsize(file)
-        damaged = UserError("damaged safetensors file", where=str(file), fix="download or write it again")
-        with open(file, "rb") as f:
-            length = int.from_bytes(f.read(8), "little")
-            if size < 8 or length > size - 8:
-                raise damaged
-            try:
-                header = json.loads(f.read(length))
-            except ValueError:
-                raise damaged from None
-        for name, info in header.items():
-            if name == "__metadata__":
-                continue
-            start, end = info["data_offsets"]
-            dtype, shape = info["dtype"], tuple(info["shape"])
-            if dtype not in DTYPES:
-                raise UserError(f"tensor type {dtype} is not supported", where=f"{file}: {name}")
-            if end + 8 + length > size or end - start != int(np.prod(shape, dtype=np.int64)) * DTYPES[dtype].itemsize:
-                raise UserError("the file's header and its size disagree", where=f"{file}: {name}", fix=damaged.fix)
-            self.where[name] = (file, dtype, shape, start + 8 + length, end - start)
+        weights = read_weights(Path(folder))
+        if not weights.shards:
+            weight_files(folder)
+        self.where: dict[str, tuple[Path, Entry]] = {
+            name: (shard.path, entry) for name, (shard, entry) in weights.where.items()
+        }
 
     def names(self) -> Iterable[str]:
         return self.where.keys()
 
-    def read(self, name: str) -> np.ndarray:
-        """A read-only view of one tensor. Raises UserError naming it where it is missing."""
+    def entry(self, name: str) -> Entry:
+        return self._find(name)[1]
+
+    def read(self, name: str, finite: bool = False) -> np.ndarray:
+        """One tensor, in memory of its own. Raises UserError naming it where it is missing or of an unknown type, or,
+        with `finite`, where it is not of floating point or holds NaN or infinity."""
+        file, entry = self._find(name)
+        if entry.dtype not in (EXPONENT if finite else DTYPES):
+            raise UserError(
+                f"a weight of type {entry.dtype} cannot be loaded", where=name, fix="give weights in BF16, F16 or F32"
+            )
+        raw = np.empty(entry.bytes, np.uint8)
+        with open(file, "rb", buffering=0) as f:
+            f.seek(entry.begin)
+            for start in range(0, entry.bytes, CHUNK_BYTES):
+                chunk = raw[start : start + CHUNK_BYTES]
+                _read_into(f, chunk, name)
+                if finite and _spoiled(chunk, entry.dtype):
+                    raise UserError("the weights hold NaN or infinity", where=name, fix="download or write them again")
+        return raw.view(DTYPES[entry.dtype]).reshape(entry.shape)
+
+    def _find(self, name: str) -> tuple[Path, Entry]:
         if name not in self.where:
             raise UserError(
                 "the checkpoint lacks this tensor", where=name, fix="the weights and config.json belong together?"
             )
-        file, dtype, shape, start, size = self.where[name]
-        if file not in self.maps:
-            self.maps[file] = np.memmap(file, np.uint8, "r")
-        return self.maps[file][start : start + size].view(DTYPES[dtype]).reshape(shape)
+        return self.where[name]
+
+
+def _read_into(f: RawIOBase, chunk: np.ndarray, name: str) -> None:
+    done = 0
+    while done < chunk.size:
+        count = f.readinto(chunk.data[done:])
+        if not count:
+            raise UserError("the file ends inside this tensor", where=name, fix="download or write it again")
+        done += count
+
+
+def _spoiled(chunk: np.ndarray, dtype: str) -> bool:
+    mask = EXPONENT[dtype]
+    return bool((chunk.view(mask.dtype) & mask).max() == mask)

@@ -22,6 +22,11 @@ class HardwareConfig(Section):
     mesh: Literal["auto"] | dict[Literal["data", "fsdp", "tp"], int] = Field(
         default="auto", description="Devices along each mesh axis; their product must be the number of devices"
     )
+    replicate: Literal["none", "kv", "all"] = Field(
+        default="none",
+        description="What may be held whole on every device along tp where tp does not divide it: nothing, key-value "
+        "heads, or any axis",
+    )
     devices: int | None = Field(
         default=None, ge=1, description="Virtual CPU devices (for trying a mesh); None: what there is"
     )

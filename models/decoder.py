@@ -1,10 +1,11 @@
-"""The decoder: periods of stacked layers under `lax.scan` for training, layer by layer with a cache for serving.
+"""The decoder: periods of stacked layers under `lax.scan` for training, layer by layer for serving.
 
 Trained parameters (LoRA's, or all) are scanned over; frozen stacks are indexed inside the rematerialised layer, which
-keeps gradients from touching whole stacks and frozen weights from being copied.
+keeps gradients from touching whole stacks and frozen weights from being copied. Layers that lend their keys and values
+to later ones are walked one by one between two scans.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any, Literal
 
@@ -13,12 +14,12 @@ import jax.numpy as jnp
 from flax import nnx
 
 from models.attention import attend, visible
-from models.layer import Layer, rms_norm
-from models.spec import DecoderSpec, LayerSpec
+from models.layer import KV, Layer, rms_norm
+from models.spec import DecoderSpec, period
 
 Remat = Literal["none", "full", "dots"]
-Cache = tuple[tuple[jax.Array, jax.Array], ...]
-"""Per layer keys and values, each [b s k h]; a sliding layer may hold a ring of `window` positions."""
+Lent = dict[int, KV]
+"""Keys and values that later layers borrow, by the number of their layer."""
 
 POLICIES = {
     "full": jax.checkpoint_policies.nothing_saveable,
@@ -36,29 +37,48 @@ class Decoder(nnx.Module):
     Variables of type `trained` (nnx.LoRAParam, or nnx.Param for all) are scanned over.
     """
 
+    unembed: nnx.Param[jax.Array]
+
     def __init__(
         self, spec: DecoderSpec, params: Mapping[str, jax.Array], stacked: bool, trained: type = nnx.LoRAParam
     ):
         self.spec = spec
         self.stacked = stacked
         self.trained = trained
-        self.embed = nnx.Param(params["embed"])
-        self.final_norm = nnx.Param(params["final_norm"])
+        outside = {path: value for path, value in params.items() if "." not in path}
+        self.embed = nnx.Param(outside.pop("embed"))
+        self.final_norm = nnx.Param(outside.pop("final_norm"))
+        for path, value in outside.items():
+            setattr(self, path, nnx.Param(value))
+
+        def layer(path: str, number: int) -> Layer:
+            return Layer(spec.layers[number], spec.norm_eps, spec.norm_offset, _group(params, f"{path}."))
+
         if stacked:
-            kinds = {kind: spec.of_kind(kind) for kind in spec.kinds}
-            self.stacks = nnx.Dict({k: Layer(s, spec.norm_eps, _group(params, f"{k}.")) for k, s in kinds.items()})
+            self.stacks = nnx.Dict({kind: layer(kind, spec.numbers(kind)[0]) for kind in spec.kinds})
         else:
-            layers = enumerate(spec.layers)
-            self.layers = nnx.List([Layer(s, spec.norm_eps, _group(params, f"layers.{i}.")) for i, s in layers])
+            self.layers = nnx.List([layer(f"layers.{i}", i) for i in range(len(spec.layers))])
 
     def embedded(self, tokens: jax.Array) -> jax.Array:
         table = self.embed[...]
         return table[tokens] * jnp.asarray(self.spec.embed_scale, table.dtype)
 
+    def extras(self, tokens: jax.Array, x: jax.Array) -> jax.Array | None:
+        """Per-layer embeddings [y b t p] of tokens [b t] whose embeddings are x [b t d]; None where there are none."""
+        if self.spec.extra is None:
+            return None
+        table, w, norm = (getattr(self, name)[...] for name in ("extra_embed", "extra_in", "extra_in_norm"))
+        context = jnp.einsum("btd,dyp->ybtp", x, w, preferred_element_type=jnp.float32).astype(x.dtype)
+        context = context * jnp.asarray(self.spec.width**-0.5, x.dtype)
+        context = rms_norm(context, norm, self.spec.norm_eps, self.spec.norm_offset)
+        own = jnp.moveaxis(table[tokens], 2, 0) * jnp.asarray(self.spec.extra.dim**0.5, table.dtype)
+        return (context + own) * jnp.asarray(2.0**-0.5, x.dtype)
+
     def logits(self, x: jax.Array) -> jax.Array:
         """x [b t d] -> [b t v] in float32, soft-capped."""
-        x = rms_norm(x, self.final_norm[...], self.spec.norm_eps)
-        out = jnp.einsum("btd,vd->btv", x, self.embed[...], preferred_element_type=jnp.float32)
+        x = rms_norm(x, self.final_norm[...], self.spec.norm_eps, self.spec.norm_offset)
+        table = self.embed if self.spec.tied else self.unembed
+        out = jnp.einsum("btd,vd->btv", x, table[...], preferred_element_type=jnp.float32)
         cap = self.spec.logit_cap
         return out if cap is None else cap * jnp.tanh(out / cap)
 
@@ -82,114 +102,140 @@ class Decoder(nnx.Module):
         scan: bool = True,
     ) -> jax.Array:
         """The last layer's output [b t d], before the final norm. `scan` False unrolls the loops over layers."""
-        same = segments[:, :, None] == segments[:, None, :]
-        masks = {k: visible(positions, positions, self.spec.of_kind(k).window, same) for k in self.spec.kinds}
-        x = self.embedded(tokens)
         if not self.stacked:
-            for layer in self.layers:
-                x = _run(layer, x, positions, masks[layer.spec.kind])
-            return x
-        return self._scan(x, positions, masks, remat, unroll=not scan)
+            return self._one_by_one(tokens, positions, segments)[0]
+        masks = self._masks(positions, segments)
+        x = self.embedded(tokens)
+        extras = self.extras(tokens, x)
+        by_kind = {k: None if extras is None else extras[jnp.array(self.spec.numbers(k))] for k in self.spec.kinds}
+        return _Walk(self, positions, masks, by_kind, remat, unroll=not scan).run(x)
 
-    def _scan(
-        self, x: jax.Array, positions: jax.Array, masks: dict[str, jax.Array], remat: Remat, unroll: bool
-    ) -> jax.Array:
+    def prefill_hidden(self, tokens: jax.Array) -> tuple[jax.Array, tuple[KV, ...]]:
+        """tokens [b t] -> last layer's output [b t d] at every position, and keys and values [b t k h] of every layer
+        that has its own."""
+        positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+        x, kv = self._one_by_one(tokens, positions, None)
+        return x, tuple(kv.values())
 
-        parts = {kind: nnx.split(stack, self.trained, ...) for kind, stack in self.stacks.items()}
-        kinds = [layer.kind for layer in self.spec.layers]
-        period = self.spec.period
-        periods, tail = divmod(len(kinds), period)
-        per_period = {kind: kinds[:period].count(kind) for kind in parts}
+    def _masks(self, positions: jax.Array, segments: jax.Array | None) -> dict[str, jax.Array]:
+        same = None if segments is None else segments[:, :, None] == segments[:, None, :]
+        return {k: visible(positions, positions, self.spec.of_kind(k).window, same) for k in self.spec.kinds}
 
-        def layer_step(kind: str) -> Any:
-            graph, _, frozen = parts[kind]
+    def _one_by_one(
+        self, tokens: jax.Array, positions: jax.Array, segments: jax.Array | None
+    ) -> tuple[jax.Array, Lent]:
+        masks = self._masks(positions, segments)
+        x = self.embedded(tokens)
+        extras = self.extras(tokens, x)
+        kept: Lent = {}
+        for i, layer in enumerate(self.layers):
+            extra = None if extras is None else extras[i]
+            x, kv = _run(layer, x, positions, masks[layer.spec.kind], kept, extra)
+            if layer.spec.kv_from is None:
+                kept[i] = kv
+        return x, kept
 
-            def step(x: jax.Array, each: tuple[jax.Array, nnx.State]) -> tuple[jax.Array, None]:
-                number, trained = each
-                own = jax.tree.map(lambda stack: stack[number], frozen)
-                return _run(nnx.merge(graph, trained, own), x, positions, masks[kind]), None
 
-            return step if remat == "none" else jax.checkpoint(step, policy=POLICIES[remat], prevent_cse=False)
+class _Walk:
+    """One pass through the stacked layers: scans over periods, and over runs of one kind within them."""
 
-        def walk(x: jax.Array, kinds: list[str], first: dict[str, jax.Array | int], trained: Any) -> jax.Array:
-            """Run one period (or the tail): a scan for each run of layers of one kind."""
-            done = dict.fromkeys(per_period, 0)
-            for kind, group in groupby(kinds):
-                count = len(list(group))
-                numbers = first[kind] + done[kind] + jnp.arange(count)
-                mine = jax.tree.map(lambda a, s=done[kind], n=count: a[s : s + n], trained[kind])
-                x, _ = jax.lax.scan(layer_step(kind), x, (numbers, mine), unroll=unroll)
-                done[kind] += count
-            return x
+    def __init__(
+        self,
+        decoder: Decoder,
+        positions: jax.Array,
+        masks: dict[str, jax.Array],
+        extras: Mapping[str, jax.Array | None],
+        remat: Remat,
+        unroll: bool,
+    ):
+        self.spec, self.positions, self.masks, self.remat, self.unroll = decoder.spec, positions, masks, remat, unroll
+        self.kinds = [layer.kind for layer in decoder.spec.layers]
+        self.split = {kind: nnx.split(stack, decoder.trained, ...) for kind, stack in decoder.stacks.items()}
+        self.each = {kind: (self.split[kind][1], extras[kind]) for kind in self.split}
+        """What is scanned over, by kind: trained parameters and per-layer embeddings."""
+        self.lent: Lent = {}
 
-        def period_step(x: jax.Array, each: tuple[jax.Array, Any]) -> tuple[jax.Array, None]:
-            number, trained = each
-            return walk(x, kinds[:period], {k: number * n for k, n in per_period.items()}, trained), None
-
-        def slice_trained(shape: Any) -> dict[str, nnx.State]:
-            return {kind: jax.tree.map(lambda a, k=kind: shape(a, per_period[k]), parts[kind][1]) for kind in parts}
-
-        whole = slice_trained(lambda a, n: a[: periods * n].reshape(periods, n, *a.shape[1:]))
-        x, _ = jax.lax.scan(period_step, x, (jnp.arange(periods), whole), unroll=unroll)
-        if tail:
-            rest = slice_trained(lambda a, n: a[periods * n :])
-            x = walk(x, kinds[:tail], {k: periods * n for k, n in per_period.items()}, rest)
+    def run(self, x: jax.Array) -> jax.Array:
+        for part in self.spec.parts:
+            lends = part.start == min(self.spec.lenders, default=-1)
+            x = self._lend(x, part) if lends else self._periods(x, part)
         return x
 
-    # Serving: one layer after another, a cache array for each.
+    def _step(self, kind: str) -> Any:
+        """One layer: (x, (its number among its kind, what is scanned over)) -> (x, its keys and values)."""
+        graph, _, frozen = self.split[kind]
 
-    def empty_cache(self, batch: int, length: int) -> Cache:
-        """Zeros for `batch` sequences of at most `length` positions; sliding layers hold a ring of their window."""
+        def step(x: jax.Array, each: tuple[Any, tuple[nnx.State, jax.Array | None]]) -> tuple[jax.Array, KV]:
+            number, (trained, extra) = each
+            own = jax.tree.map(lambda stack: stack[number], frozen)
+            layer = nnx.merge(graph, trained, own)
+            return _run(layer, x, self.positions, self.masks[kind], self.lent, extra)
 
-        def zeros(spec: LayerSpec) -> jax.Array:
-            slots = min(length, spec.window or length)
-            return jnp.zeros((batch, slots, spec.kv_heads, spec.head_dim), self.embed[...].dtype)
+        return step if self.remat == "none" else jax.checkpoint(step, policy=POLICIES[self.remat], prevent_cse=False)
 
-        return tuple((zeros(layer), zeros(layer)) for layer in self.spec.layers)
+    def _lend(self, x: jax.Array, part: range) -> jax.Array:
+        """One layer after another; what the lenders hold is kept for the layers after this part."""
+        for i in part:
+            number = self.spec.numbers(self.kinds[i]).index(i)
+            mine = jax.tree.map(lambda a, n=number: a[n], self.each[self.kinds[i]])
+            x, kv = self._step(self.kinds[i])(x, (number, mine))
+            if i in self.spec.lenders:
+                self.lent[i] = kv
+        return x
 
-    def prefill(self, tokens: jax.Array, lengths: jax.Array) -> tuple[jax.Array, Cache]:
-        """tokens [b t], right-padded; lengths [b] -> logits [b v] after the last one, keys and values [b t k h]."""
-        x, kv = self.prefill_hidden(tokens)
-        last = jnp.take_along_axis(x, (lengths - 1)[:, None, None], axis=1)
-        return self.logits(last)[:, 0], kv
+    def _periods(self, x: jax.Array, part: range) -> jax.Array:
+        kinds = [self.kinds[i] for i in part]
+        size = period(kinds)
+        periods, tail = divmod(len(kinds), size)
+        before = {kind: self.kinds[: part.start].count(kind) for kind in dict.fromkeys(kinds)}
+        per_period = {kind: kinds[:size].count(kind) for kind in before}
 
-    def prefill_hidden(self, tokens: jax.Array) -> tuple[jax.Array, Cache]:
-        """tokens [b t] -> last layer's output [b t d] at every position, keys and values [b t k h]."""
-        positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-        x = self.embedded(tokens)
-        kv: list[tuple[jax.Array, jax.Array]] = []
-        for layer in self.layers:
-            mask = visible(positions, positions, layer.spec.window)
+        def sliced(shape: Any) -> dict[str, Any]:
+            return {
+                kind: jax.tree.map(lambda a, k=kind: shape(a[before[k] :], per_period[k]), self.each[kind])
+                for kind in before
+            }
 
-            def keep(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array = mask) -> jax.Array:
-                kv.append((k, v))
-                return attend(q, k, v, mask)
+        def period_step(x: jax.Array, each: tuple[jax.Array, Any]) -> tuple[jax.Array, None]:
+            number, scanned = each
+            first = {kind: before[kind] + number * n for kind, n in per_period.items()}
+            return self._kinds(x, kinds[:size], first, scanned), None
 
-            x = layer(x, positions, keep)
-        return x, tuple(kv)
+        whole = sliced(lambda a, n: a[: periods * n].reshape(periods, n, *a.shape[1:]))
+        x, _ = jax.lax.scan(period_step, x, (jnp.arange(periods), whole), unroll=self.unroll)
+        if tail:
+            first = {kind: before[kind] + periods * n for kind, n in per_period.items()}
+            x = self._kinds(x, kinds[:tail], first, sliced(lambda a, n: a[periods * n :]))
+        return x
 
-    def decode(self, tokens: jax.Array, positions: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
-        """One token for each sequence: tokens, positions [b] -> logits [b v] and the cache with them written."""
-        x = self.embedded(tokens[:, None])
-        rows = jnp.arange(tokens.shape[0])
-        out: list[tuple[jax.Array, jax.Array]] = []
-        for layer, (keys, values) in zip(self.layers, cache, strict=True):
-            size = keys.shape[1]
-            # Slot j holds the latest position p <= now with p % size == j; p < 0 was never written.
-            held = positions[:, None] - (positions[:, None] - jnp.arange(size)) % size
-            mask = visible(positions[:, None], held, layer.spec.window) & (held >= 0)[:, None]
-
-            def look(
-                q: jax.Array, k: jax.Array, v: jax.Array, keys: Any = keys, values: Any = values, mask: Any = mask
-            ) -> jax.Array:
-                at = positions % keys.shape[1]
-                keys, values = keys.at[rows, at].set(k[:, 0]), values.at[rows, at].set(v[:, 0])
-                out.append((keys, values))
-                return attend(q, keys, values, mask)
-
-            x = layer(x, positions[:, None], look)
-        return self.logits(x)[:, 0], tuple(out)
+    def _kinds(
+        self, x: jax.Array, kinds: Sequence[str], first: Mapping[str, Any], scanned: dict[str, Any]
+    ) -> jax.Array:
+        """One period (or the tail): a scan for each run of layers of one kind."""
+        done = dict.fromkeys(first, 0)
+        for kind, group in groupby(kinds):
+            count = len(list(group))
+            numbers = first[kind] + done[kind] + jnp.arange(count)
+            mine = jax.tree.map(lambda a, s=done[kind], n=count: a[s : s + n], scanned[kind])
+            step = self._step(kind)
+            x, _ = jax.lax.scan(
+                lambda x, each, step=step: (step(x, each)[0], None), x, (numbers, mine), unroll=self.unroll
+            )
+            done[kind] += count
+        return x
 
 
-def _run(layer: Layer, x: jax.Array, positions: jax.Array, mask: jax.Array) -> jax.Array:
-    return layer(x, positions, lambda q, k, v: attend(q, k, v, mask))
+def _run(
+    layer: Layer, x: jax.Array, positions: jax.Array, mask: jax.Array, lent: Lent, extra: jax.Array | None
+) -> tuple[jax.Array, KV]:
+    """The layer's output, and the keys and values it used."""
+    used: list[KV] = []
+
+    def look(q: jax.Array, own: KV | None) -> jax.Array:
+        if own is None:
+            assert layer.spec.kv_from is not None, "a layer without keys of its own borrows them"
+            own = lent[layer.spec.kv_from]
+        used.append(own)
+        return attend(q, *used[0], mask, layer.spec)
+
+    return layer(x, positions, look, extra), used[0]

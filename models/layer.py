@@ -1,12 +1,15 @@
 """One decoder layer. Weights are named as the table's rows; attention over a cache or a sequence is the caller's."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from models.attention import rotate
+from models.experts import mix, route
 from models.spec import LayerSpec
 
 EQUATIONS = {
@@ -16,10 +19,16 @@ EQUATIONS = {
     "o": "btnh,nhd->btd",
     "gate_up": "btd,sdf->sbtf",
     "down": "btf,fd->btd",
+    "router": "btd,de->bte",
+    "extra_gate": "btd,dp->btp",
+    "extra_out": "btp,pd->btd",
 }
+ACTIVATIONS = {"gelu": partial(jax.nn.gelu, approximate=True), "silu": jax.nn.silu}
 
-Attend = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
-"""(q [b t n h], k [b t k h], v [b t k h]) -> [b t n h]"""
+KV = tuple[jax.Array, jax.Array]
+"""Keys and values, [b t k h] each."""
+Attend = Callable[[jax.Array, KV | None], jax.Array]
+"""(q [b t n h], the layer's own keys and values or None where it borrows) -> [b t n h]"""
 
 
 class Projection(nnx.Module):
@@ -33,12 +42,12 @@ class Projection(nnx.Module):
         return jnp.einsum(self.equation, x, self.w[...], preferred_element_type=jnp.float32).astype(x.dtype)
 
 
-def rms_norm(x: jax.Array, weight: jax.Array | None, eps: float) -> jax.Array:
+def rms_norm(x: jax.Array, weight: jax.Array | None, eps: float, offset: float = 0.0) -> jax.Array:
     """Root-mean-square norm over the last axis, in float32 (Zhang and Sennrich 2019)."""
     y = x.astype(jnp.float32)
     y *= jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + eps)
     if weight is not None:
-        y *= weight.astype(jnp.float32)
+        y *= offset + weight.astype(jnp.float32)
     return y.astype(x.dtype)
 
 
@@ -51,27 +60,57 @@ class Layer(nnx.Module):
     gate_up: Projection
     down: Projection
     input_norm: nnx.Param[jax.Array]
-    scalar: nnx.Param[jax.Array]
 
-    def __init__(self, spec: LayerSpec, eps: float, weights: Mapping[str, jax.Array]):
+    def __init__(self, spec: LayerSpec, eps: float, offset: float, weights: Mapping[str, jax.Array]):
         self.spec = spec
         self.eps = eps
+        self.offset = offset
         for name, value in weights.items():
             equation = EQUATIONS.get("k" if name == "kv" and spec.k_is_v else name)
             setattr(self, name, Projection(equation, value) if equation else nnx.Param(value))
 
     def norm(self, name: str, x: jax.Array) -> jax.Array:
-        return rms_norm(x, getattr(self, name)[...], self.eps)
+        return rms_norm(x, getattr(self, name)[...], self.eps, self.offset)
 
-    def __call__(self, x: jax.Array, positions: jax.Array, attend: Attend) -> jax.Array:
-        """x [b t d], positions [b t] -> [b t d]."""
+    def __call__(self, x: jax.Array, positions: jax.Array, attend: Attend, extra: jax.Array | None = None) -> jax.Array:
+        """x [b t d], positions [b t], extra [b t p] -> [b t d]."""
+        spec = self.spec
         h = self.norm("input_norm", x)
-        q = rotate(self.norm("q_norm", self.q(h)), positions, self.spec.rope)
+        q = self.q(h)
+        q = rotate(self.norm("q_norm", q) if spec.qk_norm else q, positions, spec.rope)
+        own = None if spec.kv_from is not None else self.keys_values(h, positions)
+        out = self.o(attend(q, own))
+        x = x + (self.norm("post_attention_norm", out) if spec.post_norms else out)
+        out = self.mlp(self.norm("pre_mlp_norm", x))
+        if spec.experts is not None:
+            out = self.norm("post_dense_norm", out) + self.norm("post_experts_norm", self.mixture(x))
+        x = x + (self.norm("post_mlp_norm", out) if spec.post_norms else out)
+        if extra is not None:
+            x = x + self.norm("extra_norm", self.sub("extra_out")(self.activate(self.sub("extra_gate")(x)) * extra))
+        return x * self.sub("scalar")[...].astype(x.dtype) if spec.scalar else x
+
+    def sub(self, name: str) -> Any:
+        """A projection or weight that only some specs have."""
+        return getattr(self, name)
+
+    def activate(self, x: jax.Array) -> jax.Array:
+        return ACTIVATIONS[self.spec.activation](x)
+
+    def keys_values(self, h: jax.Array, positions: jax.Array) -> KV:
         kv = self.kv(h)
         k, v = (kv, kv) if self.spec.k_is_v else (kv[0], kv[1])
-        k = rotate(self.norm("k_norm", k), positions, self.spec.rope)
-        v = rms_norm(v, None, self.eps)
-        x = x + self.norm("post_attention_norm", self.o(attend(q, k, v)))
-        gate, up = self.gate_up(self.norm("pre_mlp_norm", x))
-        x = x + self.norm("post_mlp_norm", self.down(jax.nn.gelu(gate, approximate=True) * up))
-        return x * self.scalar[...].astype(x.dtype)
+        k = rotate(self.norm("k_norm", k) if self.spec.qk_norm else k, positions, self.spec.rope)
+        return k, rms_norm(v, None, self.eps) if self.spec.v_norm else v
+
+    def mlp(self, h: jax.Array) -> jax.Array:
+        gate, up = self.gate_up(h)
+        return self.down(self.activate(gate) * up)
+
+    def mixture(self, x: jax.Array) -> jax.Array:
+        """The experts' output for x [b t d], which is not normed yet."""
+        assert self.spec.experts is not None
+        scaled = rms_norm(x, self.sub("router_scale")[...], self.eps)
+        scaled = scaled * jnp.asarray(x.shape[-1] ** -0.5, x.dtype)
+        chosen, weights = route(self.sub("router")(scaled), self.sub("expert_scale")[...], self.spec.experts)
+        h = self.norm("pre_experts_norm", x)
+        return mix(h, chosen, weights, self.sub("experts_gate_up")[...], self.sub("experts_down")[...], self.activate)

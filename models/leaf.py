@@ -18,6 +18,7 @@ from common.errors import UserError
 
 LAYER = "l"
 RANK = "r"
+TOKEN_TABLES = ("embed", "extra_embed", "unembed")
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,9 @@ class Leaf:
 
     @property
     def is_product(self) -> bool:
-        """Whether it is the weight of a matrix product that LoRA can adapt (embedding tables are not)."""
-        return len(self.groups) == 2 and self.path != "embed"
+        """Whether it is the weight of a matrix product that LoRA can adapt (tables of tokens and stacks of experts
+        are not)."""
+        return len(self.groups) == 2 and self.path not in TOKEN_TABLES
 
     @property
     def target(self) -> str:

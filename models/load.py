@@ -2,54 +2,43 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
-from jax.sharding import Mesh
+from jax.sharding import Mesh, Sharding, SingleDeviceSharding
 
-from common.errors import UserError
 from models.checkpoint import Checkpoint
 from models.decoder import Decoder
 from models.families import read_spec, rows
-from models.leaf import Leaf, from_hf
+from models.fates import check_complete, fates
+from models.leaf import Leaf
 from models.mesh import weight_place
 from models.spec import DecoderSpec
+from models.stream import stream
 
 INIT_STD = 0.02
-IGNORED = ("lm_head.weight",)
-"""Tied to the embedding; some writers store it all the same."""
 
 
-def load_params(folder: str, dtype: str, stacked: bool) -> tuple[DecoderSpec, dict[str, np.ndarray]]:
-    """Parameters by path. Raises UserError naming a missing, unexpected, misshapen or non-finite tensor."""
+def load_params(
+    folder: str, dtype: str, stacked: bool, mesh: Mesh | None = None
+) -> tuple[DecoderSpec, dict[str, jax.Array]]:
+    """Parameters by path, on `mesh` or on the default device, read one tensor at a time.
+
+    Raises UserError naming a missing, unexpected, misshapen or non-finite tensor.
+    """
     spec = read_spec(folder)
     table = rows(spec, stacked)
     checkpoint = Checkpoint(folder)
-    used = {name for leaf in table for name in leaf.hf_names}
-    unexpected = sorted(set(checkpoint.names()) - used - set(IGNORED))
-    if unexpected:
-        raise UserError(
-            f"{len(unexpected)} tensors that config.json does not account for", where=", ".join(unexpected[:5])
-        )
-    return spec, {leaf.path: _filled(leaf, checkpoint, dtype) for leaf in table}
-
-
-def _filled(leaf: Leaf, checkpoint: Checkpoint, dtype: str) -> np.ndarray:
-    def read(name: str) -> np.ndarray:
-        tensor = checkpoint.read(name).astype(dtype)
-        if not np.isfinite(tensor.astype(np.float32)).all():
-            raise UserError("the weights hold NaN or infinity", where=name, fix="download or write them again")
-        return tensor
-
-    return from_hf(leaf, read)
+    check_complete(fates(spec, table, checkpoint.names()))
+    device = jax.devices()[0]
+    places: dict[str, Sharding] = {
+        leaf.path: SingleDeviceSharding(device) if mesh is None else weight_place(mesh, leaf) for leaf in table
+    }
+    return spec, stream(table, checkpoint, dtype, places, on_host=device.platform == "cpu")
 
 
 def load_decoder(folder: str, dtype: str, stacked: bool, mesh: Mesh | None = None) -> Decoder:
     """The decoder of a model folder, on `mesh` or on the default device."""
-    spec, params = load_params(folder, dtype, stacked)
-    if mesh is None:
-        return Decoder(spec, {path: jnp.asarray(value) for path, value in params.items()}, stacked)
-    places = {leaf.path: weight_place(mesh, leaf) for leaf in rows(spec, stacked)}
-    return Decoder(spec, {path: jax.device_put(value, places[path]) for path, value in params.items()}, stacked)
+    spec, params = load_params(folder, dtype, stacked, mesh)
+    return Decoder(spec, params, stacked)
 
 
 def random_decoder(spec: DecoderSpec, dtype: str, seed: int, mesh: Mesh) -> Decoder:
@@ -63,15 +52,17 @@ def random_decoder(spec: DecoderSpec, dtype: str, seed: int, mesh: Mesh) -> Deco
 def random_params(spec: DecoderSpec, dtype: str, seed: int) -> dict[str, jax.Array]:
     """Random weights: normal with deviation 0.02, norms and scalars one; each row has a key of its own.
 
-    Query norms start at head_dim ** -0.5, the scale that attention here leaves to them: at one, scores of random
-    queries and keys have a deviation of 8 at head_dim 64, and attention is stuck on single tokens from the start.
+    Query norms start where scores have the scale head_dim ** -1, of which attention applies `scale`: at one, scores of
+    random queries and keys have a deviation of 8 at head_dim 64, and attention is stuck on single tokens.
     """
     key = jax.random.key(seed)
 
     def fill(i: int, leaf: Leaf) -> jax.Array:
-        if leaf.is_product or leaf.path == "embed":
+        if len(leaf.groups) > 1:
             return (INIT_STD * jax.random.normal(jax.random.fold_in(key, i), leaf.shape)).astype(dtype)
-        scale = leaf.size["h"] ** -0.5 if leaf.target == "q_norm" else 1.0
-        return jnp.full(leaf.shape, scale, dtype)
+        one = 1.0
+        if leaf.target == "q_norm":
+            one = leaf.size["h"] ** -0.5 / spec.of_kind(leaf.path.split(".")[0]).scale
+        return jnp.full(leaf.shape, one - (spec.norm_offset if leaf.target.endswith("norm") else 0.0), dtype)
 
     return {leaf.path: fill(i, leaf) for i, leaf in enumerate(rows(spec, stacked=True))}

@@ -13,17 +13,24 @@ import qwix
 from flax import nnx
 from jax.sharding import Mesh
 
+from common.errors import UserError
 from models.attention import attend, visible
 from models.decoder import Decoder
 from models.families import rows
-from models.layer import Layer
+from models.layer import KV, Layer
 from models.leaf import Leaf, contracted, lora_shapes
 from models.mesh import lora_places
 
 
 def adapted_rows(decoder: Decoder, targets: Iterable[str]) -> list[Leaf]:
-    """The rows that LoRA adapts."""
-    return [leaf for leaf in rows(decoder.spec, stacked=True) if leaf.is_product and leaf.target in set(targets)]
+    """The rows of layers that LoRA adapts. Raises UserError for a target that no layer has."""
+    products = [leaf for leaf in rows(decoder.spec, stacked=True) if leaf.is_product and "." in leaf.path]
+    names = {leaf.target for leaf in products}
+    if unknown := sorted(set(targets) - names):
+        raise UserError(
+            f"this model has no product {unknown[0]!r}", where="train.lora.targets", fix=f"known: {sorted(names)}"
+        )
+    return [leaf for leaf in products if leaf.target in set(targets)]
 
 
 def add_lora(decoder: Decoder, mesh: Mesh, rank: int, alpha: float, targets: Iterable[str], seed: int) -> Decoder:
@@ -42,22 +49,28 @@ def add_lora(decoder: Decoder, mesh: Mesh, rank: int, alpha: float, targets: Ite
     provider = qwix.LoraProvider(module_path=f"({pattern})", rank=rank, alpha=alpha)
     for kind, stack in decoder.stacks.items():
         own = {path.split(".")[1]: pair for path, pair in values.items() if path.startswith(f"{kind}.")}
-        decoder.stacks[kind] = _adapted(stack, provider, own)
+        decoder.stacks[kind] = _adapted(stack, provider, own, decoder.spec.extra.dim if decoder.spec.extra else 0)
     return decoder
 
 
-def _adapted(stack: Layer, provider: qwix.LoraProvider, own: dict[str, tuple[jax.Array, jax.Array]]) -> Layer:
+def _adapted(
+    stack: Layer, provider: qwix.LoraProvider, own: dict[str, tuple[jax.Array, jax.Array]], extra_dim: int
+) -> Layer:
     graph, state = nnx.split(stack)
 
     def one_layer() -> Layer:
         layer = nnx.merge(graph, jax.tree.map(lambda a: jnp.zeros(a.shape[1:], a.dtype), state))
-        width = layer.input_norm[...].shape[-1]
+        spec, dtype = layer.spec, layer.input_norm[...].dtype
         positions = jnp.zeros((1, 1), jnp.int32)
         mask = visible(positions, positions, None)
-        x = jnp.zeros((1, 1, width), layer.input_norm[...].dtype)
-        adapted = qwix.apply_lora_to_model(
-            layer, provider, x, positions, lambda q, k, v: attend(q, k, v, mask), rngs=nnx.Rngs(0)
-        )
+        x = jnp.zeros((1, 1, layer.input_norm[...].shape[-1]), dtype)
+        lent = jnp.zeros((1, 1, spec.kv_heads, spec.head_dim), dtype)
+        extra = jnp.zeros((1, 1, extra_dim), dtype) if extra_dim else None
+
+        def look(q: jax.Array, own: KV | None) -> jax.Array:
+            return attend(q, *(own or (lent, lent)), mask, spec)
+
+        adapted = qwix.apply_lora_to_model(layer, provider, x, positions, look, extra, rngs=nnx.Rngs(0))
         assert isinstance(adapted, Layer)
         return adapted
 

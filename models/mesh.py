@@ -1,34 +1,108 @@
 """Devices as a mesh, and axis letters to mesh axes: one rule for weights, adapters and optimizer state."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from common.errors import UserError
+from common.progress import log
 from models.config import HardwareConfig
 from models.leaf import Leaf, lora_axes
+from models.spec import DecoderSpec
 
 AXES = ("data", "fsdp", "tp")
 PLACES = {"d": "fsdp", "v": "tp", "n": "tp", "k": "tp", "f": "tp"}
 """Which mesh axis shards which letter; letters not named are replicated."""
 
 
-def make_mesh(hardware: HardwareConfig) -> Mesh:
-    """A mesh over all devices. `auto` shards weights and batch over all of them (fsdp)."""
+LIMITS = (("n", "num_attention_heads"), ("k", "num_key_value_heads"), ("f", "intermediate_size"))
+"""What tp must divide in every layer, by its letter; the vocabulary, too."""
+
+
+def make_mesh(hardware: HardwareConfig, spec: DecoderSpec | None = None, batch_size: int | None = None) -> Mesh:
+    """A mesh over all devices, checked against the sizes of `spec` where it is given, before anything is loaded.
+
+    `auto` shards weights and batch over all of them (fsdp), and what does not divide so over tp.
+    """
     devices = jax.devices()
-    sizes = {"fsdp": len(devices)} if hardware.mesh == "auto" else dict(hardware.mesh)
+    if hardware.mesh == "auto":
+        sizes, why = auto_mesh(len(devices), hardware.replicate, spec, batch_size)
+        if len(devices) > 1:
+            log(f"mesh: {_spelled(sizes)} ({why})")
+    else:
+        sizes = {str(axis): size for axis, size in hardware.mesh.items()}
     shape = [sizes.get(axis, 1) for axis in AXES]
-    if math.prod(shape) != len(devices):
-        asked = " x ".join(f"{axis}={size}" for axis, size in sizes.items())
+    if math.prod(shape) != len(devices) or min(shape) < 1:
         raise UserError(
-            f"the mesh {asked} has {math.prod(shape)} places, but there are {len(devices)} devices",
+            f"the mesh {_spelled(sizes)} has {math.prod(shape)} places, but there are {len(devices)} devices",
             where="hardware.mesh",
             fix="make the product equal, or write `mesh: auto`",
         )
+    if spec is not None:
+        check_tp(spec, sizes.get("tp", 1), hardware.replicate)
     return Mesh(np.asarray(devices).reshape(shape), AXES)
+
+
+def _spelled(sizes: Mapping[str, int]) -> str:
+    return " x ".join(f"{axis}={size}" for axis, size in sizes.items())
+
+
+def undivided(spec: DecoderSpec, tp: int) -> list[tuple[str, str, int]]:
+    """(letter, config.json's key, size) of what tp does not divide."""
+    found: list[tuple[str, str, int]] = []
+    for letter, key in LIMITS:
+        for kind in spec.kinds:
+            layer = spec.of_kind(kind)
+            size = {"n": layer.heads, "k": layer.kv_heads, "f": layer.mlp_dim}[letter]
+            other = letter == "k" and any(size != each.kv_heads for each in spec.layers if each.window is not None)
+            named = "num_global_key_value_heads" if other and layer.window is None else key
+            if size % tp and (letter, named, size) not in found:
+                found.append((letter, named, size))
+    return [*found, ("v", "vocab_size", spec.vocab)] if spec.vocab % tp else found
+
+
+def check_tp(spec: DecoderSpec, tp: int, replicate: str) -> None:
+    """Raises UserError naming the sizes of `spec` that tp does not divide and that may not be replicated."""
+    allowed = {"none": "", "kv": "k", "all": "nkfv"}[replicate]
+    binding = [limit for limit in undivided(spec, tp) if limit[0] not in allowed]
+    if not binding:
+        return
+    _, key, size = next((limit for limit in binding if limit[0] != "k"), binding[0])
+    only_kv = all(letter == "k" for letter, _, _ in binding)
+    what = f"{key} = {size}: tp = {tp} " + (
+        f"needs replication of {'global ' if 'global' in key else ''}KV heads" if only_kv else f"does not divide {size}"
+    )
+    fix = f"write hardware.replicate: {'kv' if only_kv else 'all'}, or choose tp from {_valid(spec, replicate)}"
+    raise UserError(what, where="hardware.mesh.tp", fix=fix)
+
+
+def _valid(spec: DecoderSpec, replicate: str) -> list[int]:
+    allowed = {"none": "", "kv": "k", "all": "nkfv"}[replicate]
+    most = max(layer.heads for layer in spec.layers)
+    return [tp for tp in range(1, most + 1) if all(limit[0] in allowed for limit in undivided(spec, tp))]
+
+
+def auto_mesh(
+    devices: int, replicate: str, spec: DecoderSpec | None, batch_size: int | None
+) -> tuple[dict[str, int], str]:
+    """Sizes of a mesh that is valid, and why these: as much fsdp as width and batch allow, the rest in tp."""
+    if spec is None:
+        return {"fsdp": devices}, "weights and batch over all devices"
+    for fsdp in (n for n in range(devices, 0, -1) if devices % n == 0):
+        tp = devices // fsdp
+        if spec.width % fsdp or (batch_size or fsdp) % fsdp or (tp > 1 and tp not in _valid(spec, replicate)):
+            continue
+        divided = f"hidden_size {spec.width}" + (f" and a batch of {batch_size}" if batch_size else "")
+        why = f"fsdp = {fsdp} is the most that divides {divided}"
+        return {"fsdp": fsdp, "tp": tp}, f"{why}; the model's heads allow tp = {tp}" if tp > 1 else why
+    raise UserError(
+        f"no mesh of {devices} devices fits this model" + (f" and a batch of {batch_size}" if batch_size else ""),
+        where="hardware.mesh: auto",
+        fix=f"tp may be {_valid(spec, replicate)}; or use fewer devices, or hardware.replicate",
+    )
 
 
 def place(mesh: Mesh, letters: Iterable[str], shape: tuple[int, ...]) -> NamedSharding:

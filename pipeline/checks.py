@@ -39,7 +39,8 @@ def _inputs(recipe: Recipe) -> list[tuple[str, str]]:
     found = [("model.path", recipe.model.path)]
     found += [(f"data.sources.{i}.path", source.path) for i, source in enumerate(recipe.data.sources)]
     if recipe.eval is not None:
-        found.append(("eval.benchmark", recipe.eval.benchmark))
+        if "://" not in recipe.eval.benchmark:
+            found.append(("eval.benchmark", recipe.eval.benchmark))
         if recipe.eval.gate.baseline not in (None, "base"):
             found.append(("eval.gate.baseline", recipe.eval.gate.baseline))
     return found

@@ -10,10 +10,10 @@ import typer
 from common.errors import UserError
 from common.files import write_text
 from common.progress import log
-from pipeline import checks, stage_commands
+from pipeline import baseline_command, checks, inspect_command, show_command, stage_commands
 from pipeline.commands import run_recipe
 from pipeline.copying import copied
-from pipeline.gate import gate_runs
+from pipeline.gate import More, gate_runs
 from pipeline.graph import STAGES
 from pipeline.options import RUNS, Debug, First, Last, RecipeName, Runs, Sets, given, guarded, place
 from pipeline.recipe import Recipe, find_recipe, load_recipe, resolved_yaml, shipped_recipes
@@ -98,12 +98,20 @@ def gate(
     baseline: Annotated[str | None, typer.Option(metavar="RUN|FILE", help="What to hold it against")] = None,
     minimum: Annotated[float | None, typer.Option("--min", help="Lowest pass@1 that passes")] = None,
     max_drop: Annotated[float | None, typer.Option(help="Largest drop of pass@1 below the baseline's")] = None,
+    on_noise: Annotated[str | None, typer.Option(help="pass, fail or more_samples: what noise counts as")] = None,
+    endpoint: Annotated[str | None, typer.Option(metavar="URL", help="For more_samples: the run's server")] = None,
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="For more_samples: its model's name")] = None,
+    samples: Annotated[int, typer.Option(min=1, help="For more_samples: how many more a problem")] = 10,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="For more_samples: the joint result")] = None,
+    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write JUnit XML")] = None,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a Markdown summary")] = None,
     sets: Sets = None,
     debug: Debug = False,
 ) -> None:
     """Exit with 1 when a stored score is a regression."""
-    config = given(min=minimum, max_drop=max_drop)
-    guarded(lambda: gate_runs(run, baseline, config, sets or (), debug), debug)
+    config = given(min=minimum, max_drop=max_drop, on_noise=on_noise)
+    more = More(endpoint, model, samples, out)
+    guarded(lambda: gate_runs(run, baseline, config, sets or (), debug, more, junit, markdown), debug)
 
 
 for name, stage in (
@@ -114,6 +122,11 @@ for name, stage in (
     ("eval", stage_commands.evaluate),
 ):
     app.command(name)(stage)
+
+
+app.command("show")(show_command.show)
+app.command("inspect")(inspect_command.inspect)
+app.add_typer(baseline_command.app, name="baseline")
 
 
 def main() -> None:

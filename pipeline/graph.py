@@ -44,12 +44,12 @@ NOT_IN_FINGERPRINT: dict[str, frozenset[str]] = {
     "train": frozenset({"keep_checkpoints", "log_every"}),
     "convert": frozenset(),
     "serve": frozenset({"host", "port", "max_waiting", "drain_seconds"}),
-    "eval": frozenset({"gate", "simulators", "score_base", "request_timeout_s"}),
+    "eval": frozenset({"gate", "simulators", "score_base", "request_timeout_s", "concurrency"}),
     "hardware": frozenset({"compile_cache"}),
 }
 WEIGHTS = ".safetensors"
 """What preparing data, and training from random weights, do not read of a model folder."""
-RESUMES = frozenset({"train", "eval"})
+RESUMES = frozenset({"train", "convert", "eval"})
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,9 @@ def plan(recipe: Recipe, runs: Path, digests: Digests) -> tuple[Step, ...]:
     )
     merged = step(
         "convert",
-        {"base": path, "adapter": str(trained.final)},
-        {"base": model["path"], "adapter": trained.fingerprint},
-        needs=(trained,),
+        {"base": path, "adapter": str(trained.final), "probes": str(rows.final)},
+        {"base": model["path"], "adapter": trained.fingerprint, "probes": rows.fingerprint},
+        needs=(rows, trained),
     )
     served = step(
         "serve",

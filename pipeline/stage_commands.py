@@ -1,18 +1,28 @@
 """The five stages as commands: of a recipe, or from flags alone on files that other tools made."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from common.errors import UserError
+from models.config import HardwareConfig
 from pipeline import alone
 from pipeline.commands import run_stage
+from pipeline.convert_preview import preview_alone, preview_recipe
+from pipeline.graph import Step
 from pipeline.options import RUNS, Debug, MaybeRecipe, Model, Options, Out, Runs, Sets, given, guarded, place
 
 
 def _stage(
-    stage: str, options: Options, flags: dict[str, Any], required: tuple[str, ...], config: Any, inputs: dict[str, Any]
+    stage: str,
+    options: Options,
+    flags: dict[str, Any],
+    required: tuple[str, ...],
+    config: Any,
+    inputs: dict[str, Any],
+    start: Callable[[Step, HardwareConfig, bool], int] = alone.run_alone,
 ) -> None:
     """One stage of a recipe; or, without a recipe, `config` and `inputs` as the stage's `flags` give them."""
 
@@ -26,10 +36,10 @@ def _stage(
         lacking = [f"--{name}" for name in required if name not in flagged]
         if lacking:
             raise UserError(f"without a recipe, {', '.join(lacking)} must be given", fix=f"see tapeout {stage} --help")
-        alone.check_paths({f"--{name}": str(value) for name, value in flagged.items() if name in _PATHS[stage]})
+        named = {f"--{name}": str(value) for name, value in flagged.items() if name in _PATHS[stage]}
+        alone.check_paths({flag: path for flag, path in named.items() if "://" not in path})
         out = (options.out or Path(stage)).absolute()
         step, hardware = alone.stage_step(stage, config, given(**inputs), options.sets or (), out)
-        start = alone.serve_alone if stage == "serve" else alone.run_alone
         return start(step, hardware, options.debug)
 
     guarded(work, options.debug)
@@ -38,7 +48,7 @@ def _stage(
 _PATHS = {
     "data": ("model", "input"),
     "train": ("model", "data"),
-    "convert": ("base", "adapter"),
+    "convert": ("base", "adapter", "probes"),
     "serve": ("model",),
     "eval": ("benchmark",),
 }
@@ -83,14 +93,26 @@ def convert(
     adapter: Annotated[
         str | None, typer.Option(metavar="DIR", help="Result of tapeout train, or a PEFT adapter")
     ] = None,
+    probes: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Result of tapeout data: verify the merge on its prompts")
+    ] = None,
+    step: Annotated[int | None, typer.Option(help="Checkpoint to convert; the last unless given")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, print sizes, memory and disk; write nothing")
+    ] = False,
     out: Out = None,
     sets: Sets = None,
     runs: Runs = RUNS,
     debug: Debug = False,
 ) -> None:
     """Stage 3: merge into a model that others load."""
-    inputs = {"base": base, "adapter": adapter}
-    _stage("convert", Options(recipe, sets, runs, out, debug), inputs, ("base", "adapter", "out"), {}, inputs)
+    inputs = {"base": base, "adapter": adapter, "probes": probes}
+    sets = [*(sets or []), *([f"convert.step={step}"] if step is not None else [])]
+    options = Options(recipe, sets, runs, out, debug)
+    if dry_run and recipe is not None and not given(**inputs, out=out):
+        guarded(lambda: preview_recipe(place(recipe, sets, runs, debug)), debug)
+    start = preview_alone if dry_run else alone.run_alone
+    _stage("convert", options, inputs, ("base", "adapter", "out"), {}, inputs, start)
 
 
 def serve(
@@ -105,7 +127,8 @@ def serve(
     """Stage 4: serve until stopped, over an OpenAI-compatible API."""
     flags = {"model": model, "port": port, "name": name}
     inputs = {"model": model, "name": name or (model and Path(model).resolve().name)}
-    _stage("serve", Options(recipe, sets, runs, None, debug), flags, ("model",), given(port=port), inputs)
+    options = Options(recipe, sets, runs, None, debug)
+    _stage("serve", options, flags, ("model",), given(port=port), inputs, alone.serve_alone)
 
 
 def evaluate(
@@ -115,6 +138,12 @@ def evaluate(
     model: Annotated[str | None, typer.Option(metavar="NAME", help="Model name to ask for")] = None,
     samples: Annotated[int | None, typer.Option(help="Completions per problem")] = None,
     completions: Annotated[str | None, typer.Option(metavar="FILE", help="Score stored completions instead")] = None,
+    self_test: Annotated[
+        bool, typer.Option("--self-test", help="Only run the references: which problems can be graded here?")
+    ] = False,
+    unsafe: Annotated[
+        bool, typer.Option("--unsafe-no-sandbox", help="Run generated code unconfined: only code you trust")
+    ] = False,
     out: Out = None,
     sets: Sets = None,
     runs: Runs = RUNS,
@@ -122,6 +151,16 @@ def evaluate(
 ) -> None:
     """Stage 5: ask for completions, simulate them, score."""
     inputs = {"endpoint": endpoint, "model": model}
+    if unsafe:
+        sets = [*(sets or []), "eval.sandbox=none"]
     config = given(benchmark=benchmark, samples=samples, completions=completions)
-    required = ("benchmark", "out") if completions else ("benchmark", "endpoint", "model", "out")
-    _stage("eval", Options(recipe, sets, runs, out, debug), config | inputs, required, config, inputs)
+    flags = config | inputs | given(**{"self-test": self_test or None})
+    required = ("benchmark", "out") if completions or self_test else ("benchmark", "endpoint", "model", "out")
+    _stage(
+        "eval",
+        Options(recipe, sets, runs, out, debug),
+        flags,
+        required,
+        config | given(self_test=self_test or None),
+        inputs,
+    )

@@ -7,17 +7,20 @@ step, took longer than attention itself). A dispatch starts a block for every ro
 same order, so its logits do not depend on its neighbours.
 
 Position p of a row stands in column (p + shift) % s, where the shift puts the start of its blocks on multiples of c.
-A sliding layer holds a ring of its window.
+A sliding layer holds a ring of its window. Layers that borrow keys and values have no place here: they read their
+lender's.
 """
 
 import jax
 import jax.numpy as jnp
 
-from models.attention import MASKED
+from models.attention import weigh
 from models.decoder import Decoder
+from models.layer import KV
+from models.spec import LayerSpec
 
-Layers = tuple[tuple[jax.Array, jax.Array], ...]
-"""Per layer keys and values."""
+Layers = tuple[KV, ...]
+"""Keys and values of every layer that has its own."""
 
 
 def empty_cache(decoder: Decoder, slots: int, length: int, block: int) -> Layers:
@@ -26,12 +29,16 @@ def empty_cache(decoder: Decoder, slots: int, length: int, block: int) -> Layers
     def columns(window: int | None) -> int:
         return -(-min(length + block - 1, window or length + block) // block) * block
 
-    return _zeros(decoder, slots, [columns(spec.window) for spec in decoder.spec.layers])
+    return _zeros(decoder, slots, [columns(spec.window) for spec in _owners(decoder)])
 
 
 def empty_block(decoder: Decoder, slots: int, block: int) -> Layers:
     """Room for what one dispatch adds."""
-    return _zeros(decoder, slots, [block] * len(decoder.spec.layers))
+    return _zeros(decoder, slots, [block] * len(_owners(decoder)))
+
+
+def _owners(decoder: Decoder) -> list[LayerSpec]:
+    return [spec for spec in decoder.spec.layers if spec.kv_from is None]
 
 
 def _zeros(decoder: Decoder, slots: int, columns: list[int]) -> Layers:
@@ -41,7 +48,7 @@ def _zeros(decoder: Decoder, slots: int, columns: list[int]) -> Layers:
             jnp.zeros((slots, spec.kv_heads, spec.head_dim, s), dtype),
             jnp.zeros((slots, spec.kv_heads, s, spec.head_dim), dtype),
         )
-        for spec, s in zip(decoder.spec.layers, columns, strict=True)
+        for spec, s in zip(_owners(decoder), columns, strict=True)
     )
 
 
@@ -60,7 +67,7 @@ def place(cache: Layers, kv: Layers, numbers: jax.Array, block: int) -> Layers:
     """Write a prefilled prompt, keys and values [1 t k h] per layer; `numbers` are the slot and the prompt's length."""
     slot, length = numbers[0], numbers[1]
 
-    def layer(cached: tuple[jax.Array, jax.Array], fresh: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def layer(cached: KV, fresh: KV) -> KV:
         held = _held(length, block, cached[0].shape[3])
         k, v = (jnp.take(x, jnp.clip(held, 0, x.shape[1] - 1), axis=1).astype(cached[0].dtype) for x in fresh)
         at = (slot, 0, 0, 0)
@@ -84,39 +91,42 @@ def decode(
     block = new[0][0].shape[3]
     written = jnp.broadcast_to(jnp.arange(block) <= i, (*positions.shape, block))
     x = decoder.embedded(tokens[:, None])
-    out: list[tuple[jax.Array, jax.Array]] = []
-    for layer, past, fresh in zip(decoder.layers, cache, new, strict=True):
+    extras = decoder.extras(tokens[:, None], x)
+    owners = iter(zip(cache, new, strict=True))
+    out: dict[int, tuple[KV, KV]] = {}
+    for number, layer in enumerate(decoder.layers):
+        spec = layer.spec
+        past, fresh = next(owners) if spec.kv_from is None else out[spec.kv_from]
         held = _held(start, block, past[0].shape[3])
-        window = layer.spec.window
-        visible = held >= (0 if window is None else jnp.maximum(positions[:, None] - window + 1, 0))
+        visible = held >= (0 if spec.window is None else jnp.maximum(positions[:, None] - spec.window + 1, 0))
         mask = jnp.concatenate([visible, written], axis=1)
 
         def look(
             q: jax.Array,
-            k: jax.Array,
-            v: jax.Array,
-            past: tuple[jax.Array, jax.Array] = past,
-            fresh: tuple[jax.Array, jax.Array] = fresh,
+            own: KV | None,
+            past: KV = past,
+            fresh: KV = fresh,
             mask: jax.Array = mask,
+            spec: LayerSpec = spec,
+            number: int = number,
         ) -> jax.Array:
-            keys = jax.lax.dynamic_update_slice(fresh[0], k.transpose(0, 2, 3, 1), (0, 0, 0, i))
-            values = jax.lax.dynamic_update_slice(fresh[1], v.transpose(0, 2, 1, 3), (0, 0, i, 0))
-            out.append((keys, values))
-            return attend_one(q, past, (keys, values), mask)
+            if own is not None:
+                keys = jax.lax.dynamic_update_slice(fresh[0], own[0].transpose(0, 2, 3, 1), (0, 0, 0, i))
+                values = jax.lax.dynamic_update_slice(fresh[1], own[1].transpose(0, 2, 1, 3), (0, 0, i, 0))
+                fresh = keys, values
+                out[number] = past, fresh
+            return attend_one(q, past, fresh, mask, spec)
 
-        x = layer(x, positions[:, None], look)
-    return decoder.logits(x)[:, 0], tuple(out)
+        x = layer(x, positions[:, None], look, None if extras is None else extras[number])
+    return decoder.logits(x)[:, 0], tuple(fresh for _, fresh in out.values())
 
 
-def attend_one(
-    q: jax.Array, past: tuple[jax.Array, jax.Array], new: tuple[jax.Array, jax.Array], mask: jax.Array
-) -> jax.Array:
+def attend_one(q: jax.Array, past: KV, new: KV, mask: jax.Array, spec: LayerSpec) -> jax.Array:
     """Attention of one query per row, q [b 1 n h], over two stretches of keys and values; mask [b s+c] -> [b 1 n h]."""
     b, _, n, h = q.shape
     q = q.reshape(b, past[0].shape[1], -1, h)
     parts = [jnp.einsum("bkgh,bkhs->bkgs", q, keys, preferred_element_type=jnp.float32) for keys in (past[0], new[0])]
-    scores = jnp.where(mask[:, None, None], jnp.concatenate(parts, axis=-1), MASKED)
-    weights = jax.nn.softmax(scores, axis=-1).astype(q.dtype)
+    weights = weigh(jnp.concatenate(parts, axis=-1), mask[:, None, None], spec).astype(q.dtype)
     split = past[0].shape[3]
     out = jnp.einsum("bkgs,bksh->bkgh", weights[..., :split], past[1], preferred_element_type=jnp.float32)
     out += jnp.einsum("bkgs,bksh->bkgh", weights[..., split:], new[1], preferred_element_type=jnp.float32)
@@ -128,7 +138,7 @@ def flush(cache: Layers, new: Layers, start: jax.Array) -> Layers:
     block = new[0][0].shape[3]
 
     def row(r: jax.Array, cache: Layers) -> Layers:
-        def put(cached: tuple[jax.Array, jax.Array], fresh: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        def put(cached: KV, fresh: KV) -> KV:
             k, v = (jax.lax.dynamic_index_in_dim(x, r, keepdims=True) for x in fresh)
             at = _first_column(start[r], block, cached[0].shape[3])
             keys = jax.lax.dynamic_update_slice(cached[0], k, (r, 0, 0, at))

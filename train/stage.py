@@ -31,7 +31,7 @@ VALIDATION_BATCHES = 50
 
 def run(config: TrainConfig, inputs: TrainInputs, out: Path) -> dict[str, Any]:
     started = time.monotonic()
-    mesh = make_mesh(inputs.hardware)
+    mesh = make_mesh(inputs.hardware, read_spec(inputs.model), config.batch_size)
     check_batch(mesh, config.batch_size)
     dataset = read_json(Path(inputs.data) / "dataset.json")
     steps = total_steps(config, count_rows(str(Path(inputs.data) / "train")))

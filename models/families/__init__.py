@@ -1,13 +1,32 @@
-"""Families: which module reads which `model_type`. A family is a config translation and a table, nothing else."""
+"""Families: which module reads which `model_type`. A family is a config translation over one table, nothing else."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
 from common.files import read_json
-from models.families import gemma
-from models.leaf import Leaf
+from models.checkpoint import Checkpoint
+from models.families import gemma3, gemma4, llama
+from models.families.reading import check, check_types
+from models.families.table import rows
 from models.spec import DecoderSpec
+
+__all__ = ["carried", "read_config", "read_spec", "rows"]
+
+TEXT: dict[str, Callable[[Mapping[str, Any], str], DecoderSpec]] = {
+    "gemma3_text": gemma3.spec,
+    "gemma4_text": gemma4.spec,
+    "llama": llama.llama,
+    "qwen3": llama.qwen3,
+}
+MULTIMODAL: dict[str, Callable[[Mapping[str, Any], str, tuple[str, ...]], DecoderSpec]] = {
+    "gemma3": gemma3.spec,
+    "gemma4": gemma4.spec,
+}
+PREFIXES = ("model.language_model.", "language_model.model.")
+"""Of the text part of a multimodal checkpoint; the second is the older spelling."""
+SENSES = ("vision_tower.", "audio_tower.", "embed_vision.", "embed_audio.", "multi_modal_projector.")
 
 
 def read_config(folder: str) -> dict[str, Any]:
@@ -15,9 +34,12 @@ def read_config(folder: str) -> dict[str, Any]:
     if not path.is_file():
         raise UserError("no config.json here", where=str(path), fix="model.path must be a model in Hugging Face layout")
     try:
-        return read_json(path)
+        config = read_json(path)
     except ValueError as error:
         raise UserError(f"config.json is not JSON: {error}", where=str(path)) from None
+    if not isinstance(config, dict):
+        raise UserError("config.json is not a JSON object", where=str(path))
+    return config
 
 
 def read_spec(folder: str) -> DecoderSpec:
@@ -25,16 +47,36 @@ def read_spec(folder: str) -> DecoderSpec:
     config = read_config(folder)
     kind = config.get("model_type")
     try:
-        if kind == "gemma4_text":
-            return gemma.spec(config, "model.")
-        if kind == "gemma4":
-            return gemma.spec(config["text_config"], "model.language_model.")
+        if isinstance(kind, str) and kind in TEXT:
+            check_types(config)
+            return check(TEXT[kind](config, "model."))
+        if isinstance(kind, str) and kind in MULTIMODAL:
+            text = config["text_config"]
+            if not isinstance(text, dict):
+                raise UserError("text_config must be an object", where=f"{folder}/config.json")
+            check_types(text)
+            tied = {"tie_word_embeddings": config.get("tie_word_embeddings", True)}
+            carried = tuple(f"{start}{sense}" for start in ("model.", "") for sense in SENSES)
+            return check(MULTIMODAL[kind]({**tied, **text}, _prefix(folder), carried))
     except KeyError as error:
         raise UserError(f"config.json lacks {error}", where=f"{folder}/config.json") from None
-    raise UserError(
-        f"model_type {kind!r} is not known", where=f"{folder}/config.json", fix="known: gemma4_text, gemma4 (dense)"
-    )
+    except TypeError as error:
+        # A key that a family needs is null, mostly: values that are there have the right type by now.
+        raise UserError(f"config.json has a value that cannot be: {error}", where=f"{folder}/config.json") from error
+    known = ", ".join(sorted([*TEXT, *MULTIMODAL]))
+    raise UserError(f"model_type {kind!r} is not known", where=f"{folder}/config.json", fix=f"known: {known}")
 
 
-def rows(spec: DecoderSpec, stacked: bool) -> list[Leaf]:
-    return gemma.rows(spec, stacked)
+def carried(spec: DecoderSpec, name: str) -> bool:
+    """Whether a tensor that no row reads belongs there all the same: copies of the model keep it as it is."""
+    return name.startswith(spec.carried) or (spec.tied and name.endswith("lm_head.weight"))
+
+
+def _prefix(folder: str) -> str:
+    """How the folder's checkpoint spells the text part; the newer spelling where there are no weights."""
+    if any(Path(folder).glob("*.safetensors")):
+        names = list(Checkpoint(folder).names())
+        for prefix in PREFIXES:
+            if any(name.startswith(prefix) for name in names):
+                return prefix
+    return PREFIXES[0]

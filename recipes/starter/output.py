@@ -1,11 +1,13 @@
 """What the problems become: prompt and response rows, pre-training documents, and a benchmark folder."""
 
 import json
+import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from common.files import new_folder, write_text
 from recipes.starter.problem import Problem
@@ -13,6 +15,8 @@ from recipes.starter.split import held_out, train_problems
 
 WRAPPED_SHARE = 0.25
 TWO_MODULES_SHARE = 0.1
+ECHO_PIECES = 40
+PIECES = re.compile(r" ?[A-Za-z]+| ?[0-9]| ?[^\sA-Za-z0-9]+|\n")
 
 
 def row(problem: Problem, *, wrap: bool = False) -> dict[str, str]:
@@ -44,6 +48,21 @@ def corpus(n: int, seed: int) -> Iterator[str]:
     for _ in range(n):
         count = 2 if rng.random() < TWO_MODULES_SHARE else 1
         yield "\n".join(_document(problem, rng) for problem in islice(problems, count))
+
+
+def echoes(n: int, seed: int) -> Iterator[dict[str, list[dict[str, str]]]]:
+    """`n` conversations that answer words with the same words: the words of training rows, in random order.
+
+    What pre-training documents never hold (turn tokens, fences, the prompts' phrases) would keep its random vector, and
+    a fine-tuning that adapts products alone could not tell one such token from another. Nothing of the task is in them.
+    """
+    rng = Random(f"echoes {seed}")
+    texts = (text for each in rows(1000, 0) for text in each.values())
+    words = sorted({piece for text in texts for piece in PIECES.findall(text)})
+    for _ in range(n):
+        pieces = rng.choices(words, k=ECHO_PIECES)
+        text = "".join(piece if piece[0] in " \n" else f"\n{piece}" for piece in pieces).strip()
+        yield {"messages": [{"role": role, "content": text} for role in ("user", "assistant")]}
 
 
 def _document(problem: Problem, rng: Random) -> str:
@@ -87,7 +106,7 @@ def _third_person(verb: str) -> str:
     )
 
 
-def write_rows(path: Path, values: list[dict[str, str]]) -> None:
+def write_rows(path: Path, values: Iterable[dict[str, Any]]) -> None:
     write_text(path, "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values))
 
 

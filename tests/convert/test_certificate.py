@@ -19,7 +19,8 @@ def test_every_target_of_every_layer_is_accounted_for(make_base, make_adapter, c
     ]
     assert rows["kv", 3]["tensors"] == ["model.layers.3.self_attn.k_proj.weight"]
     assert all(row["trained"] > 0 and row["exported"] and not row["flags"] for row in rows.values())
-    assert not any("effective" in row for row in rows.values())
+    assert all(row["effective"] is None for row in rows.values())
+    assert proof["verified"]["measured"] is False and "no data artifact" in proof["verified"]["why_not"]
     assert (proof["rank"], proof["alpha"], proof["step"], proof["missing"]) == (4, 8.0, 7, [])
     assert metrics["kept_min"] == pytest.approx(1, abs=1e-3)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from common.errors import UserError
 
@@ -137,7 +138,7 @@ def test_base_shard_missing(make_base, make_adapter, fails):
     adapter = make_adapter(base)
     gone = sorted(base.glob("*.safetensors"))[1]
     gone.unlink()
-    fails(base, adapter, "missing", gone.name)
+    fails(base, adapter, f"missing: {gone.name}", "model.safetensors.index.json")
 
 
 def test_base_of_weights_in_another_type(make_base, make_adapter, fails):
@@ -186,3 +187,19 @@ def test_peft_file_cut_off(theirs, fails):
     path = adapter / "adapter_model.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
     fails(base, adapter, "not a whole safetensors file", "adapter_model.safetensors")
+
+
+@pytest.mark.parametrize("how", [{}, {"partial": True}, {"layers_to_transform": [0, 1, 3]}])
+def test_layer_that_a_pattern_missed(theirs, fails, convert, how):
+    base, adapter = theirs
+    path = adapter / "adapter_model.safetensors"
+    kept = {name: tensor for name, tensor in load_file(path).items() if ".2.mlp.down_proj" not in name}
+    save_file(kept, path)
+    if how == {}:
+        fails(base, adapter, "leaves out a layer", "model.layers.2.mlp.down_proj.weight")
+        return
+    config = how if "partial" in how else {}
+    edit(adapter / "adapter_config.json", **({} if config else how))
+    out, metrics = convert(base, adapter, **config)
+    missing = json.loads((out / "certificate.json").read_text())["missing"]
+    assert [row["tensor"] for row in missing] == ["model.layers.2.mlp.down_proj.weight"] and metrics["missing"] == 1

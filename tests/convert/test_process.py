@@ -46,12 +46,54 @@ def test_interrupted_run_leaves_nothing_that_looks_complete_and_the_next_one_is_
     process.send_signal(how)
     process.communicate()
     assert process.returncode == (-signal.SIGKILL if how == signal.SIGKILL else 128 + signal.SIGTERM)
-    assert set(files(out)) <= {"model/model.safetensors.partial"}
+    assert set(files(out)) <= {"model/model.safetensors.partial", "model/model.safetensors", "progress.jsonl"}
     again = start(*large, out)
     assert again.communicate()[1] and again.returncode == 0
     undisturbed, _ = convert(*large)
     assert files(out) == files(undisturbed)
     assert json.loads((out / "metrics.json").read_text())["merged"] == 26
+
+
+def test_a_killed_run_goes_on_at_the_first_missing_shard(make_base, make_adapter, convert, tmp_path):
+    base = make_base(vocab_size=300_000, shard="12KB")
+    large = base, make_adapter(base)
+    out = tmp_path / "killed"
+    process = start(*large, out)
+    while process.poll() is None and not (out / "progress.jsonl").exists():
+        time.sleep(0.0005)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    finished = {p: p.stat().st_mtime_ns for p in (out / "model").glob("*.safetensors")}
+    names = [json.loads(line)["file"] for line in (out / "progress.jsonl").read_text().split("\n")[:-1]]
+    assert finished and len(finished) < len(list(base.glob("*.safetensors")))
+    damaged = sorted(names)[0]
+    with open(out / damaged, "r+b") as f:
+        f.seek(-1, os.SEEK_END)
+        last = f.read(1)[0]
+        f.seek(-1, os.SEEK_END)
+        f.write(bytes([last ^ 1]))
+    again = start(*large, out)
+    assert again.communicate()[1] and again.returncode == 0
+    kept = [name for name in names if name != damaged]
+    assert all((out / name).stat().st_mtime_ns == finished[out / name] for name in kept)
+    undisturbed, _ = convert(*large)
+    assert files(out) == files(undisturbed)
+
+
+def test_files_of_another_conversion_are_not_taken_over(make_base, make_adapter, tmp_path):
+    base = make_base(vocab_size=300_000, shard="12KB")
+    first, second = make_adapter(base, "first"), make_adapter(base, "second", size=0.2)
+    out, other = tmp_path / "killed", tmp_path / "other"
+    process = start(base, first, out)
+    while process.poll() is None and not (out / "progress.jsonl").exists():
+        time.sleep(0.0005)
+    process.kill()
+    process.communicate()
+    for folder in (out, other):
+        again = start(base, second, folder)
+        assert again.communicate()[1] and again.returncode == 0
+    assert files(out) == files(other)
 
 
 def test_write_that_fails_midway_is_one_screen_and_leaves_nothing(make_base, make_adapter, tmp_path):

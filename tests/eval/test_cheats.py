@@ -59,6 +59,20 @@ CHEATS = {
     "hides behind a condition": "`ifdef __ICARUS__\nalways @* q = tb.good1.q;\n`else\nalways @* q = d + q;\n`endif",
     "hides behind the testbench's macro": "`ifdef OK\nalways @* q = tb.good1.q;\n`else\nalways @* q = d;\n`endif",
     "escapes the names": "always @* q = \\tb .\\good1 .q ;",
+    "loads a VPI module": 'initial $load_vpi("cheat.vpi");',
+    "calls the system": 'initial $system("true");',
+    "asks VPI for the plus-arguments": 'integer n; initial if ($value$plusargs("n=%d", n)) q = n;',
+    "annotates delays from a file": 'initial $sdf_annotate("x.sdf", tb);',
+    "races at time zero": "initial #0 tb.stats1.errors = 0;",
+    "races to the reference's value": "initial begin q = tb.good1.q; forever @(tb.good1.q) q = tb.good1.q; end",
+    "prints after the end": 'final begin #0 $display("Mismatches: 0 in 64 samples"); end',
+    "prints the testbench's hint": "final $display(\"Hint: Output 'q' has no mismatches.\");",
+    "reseeds the world": "integer s; initial begin s = 0; repeat (1000) s = $random(s); q = s; end",
+    "shifts time": 'initial begin $timeformat(-12, 0, "", 0); q = 0; end',
+    "deassigns the reference": "initial deassign tb.good1.q;",
+    "assigns into the testbench": "initial assign tb.q_dut = tb.q_ref;",
+    "waits for the judge": "always @(tb.tb_mismatch) q = ~q;",
+    "reads the wave file": 'integer f; initial begin f = $fopen("wave.vcd", "r"); q = $fgetc(f); end',
     "hides a name in a macro": "`define E(a, b) a``b.q\nalways @* q = `E(go, od1);",
 }
 OUTSIDE = {
@@ -120,6 +134,21 @@ def test_no_cheat_passes_even_where_admission_is_blind(
 def test_no_cheat_around_the_module_passes(name: str, problem: Problem, golden: Verdict, impatient: Simulator) -> None:
     design = OUTSIDE[name].replace("{h}", HEADER)
     assert not simulate.grade(problem, design, golden, impatient).passed
+
+
+def test_nothing_is_left_for_a_later_sample(
+    problem: Problem, golden: Verdict, simulator: Simulator, top: Callable[[str], str]
+) -> None:
+    """The first run leaves a file, the second may show itself by it: neither writes, and neither finds anything."""
+    leaves = 'integer f; initial begin f = $fopen("left", "w"); q = 0; $display("opened %0d", f); end'
+    finds = (
+        'integer f; initial begin f = $fopen("left", "r"); if (f == 0) $display("nothing"); else $display("found"); '
+    )
+    for body in (leaves, finds + "end"):
+        assert rejection(top(body)) is not None
+        assert not simulate.grade(problem, top(body), golden, simulator).passed
+    verdict = simulate.grade(problem, top(finds + "$fatal(0); end"), golden, simulator)
+    assert verdict.category == "runtime" and "nothing" in verdict.detail and "found" not in verdict.detail
 
 
 def test_inputs_bent_for_both_sides_are_seen(

@@ -31,6 +31,11 @@ WILD = {
     "floods the output": 'initial forever $display("%0d", {100{32\'hffffffff}});',
     "floods a little a step": 'always @(clk) repeat (100000) $display("xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx");',
     "grows a string": 'string s = "x"; initial forever s = {s, s};',
+    "writes its own memory": 'integer f; initial begin f = $fopen("/proc/self/mem", "r+"); $fwrite(f, "x"); end',
+    "reads its own memory": 'integer f; initial begin f = $fopen("/proc/self/mem", "r"); q = $fgetc(f); end',
+    "recurses": "function automatic integer f(input integer x); f = f(x + 1); endfunction\ninitial q = f(0);",
+    "replicates without end": "wire [31:0] w = {1000000000{1'b1}};",
+    "shifts by the world": "reg [1048575:0] v = 1; always @(clk) repeat (100000) v = v << 1;",
     "forks": "initial forever fork begin #1; end join_none",
 }
 

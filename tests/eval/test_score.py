@@ -5,6 +5,7 @@ import random
 from fractions import Fraction
 from itertools import combinations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,6 +63,22 @@ def test_the_bootstrap_is_reproducible_and_holds_the_mean() -> None:
     low, high = bootstrap(found, 1)
     assert (low, high) == bootstrap(found, 1)
     assert low < mean_pass_at_k(found, 1) < high
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [1, 5])
+def test_the_bootstrap_covers_the_truth_as_often_as_it_says(n: int) -> None:
+    """4,000 benchmarks of 156 problems, each with a chance of its own; percentile intervals by the same rule."""
+    draw = np.random.default_rng(0)
+    problems, benchmarks, resamples = 156, 4000, 1000
+    chances = draw.beta(0.8, 0.6, (benchmarks, problems))
+    scores = draw.binomial(n, chances) / n
+    covered = 0
+    for row in scores:
+        means = row[draw.integers(0, problems, (resamples, problems))].mean(axis=1)
+        low, high = percentiles(np.sort(means).tolist())
+        covered += low <= 0.8 / 1.4 <= high
+    assert 0.94 <= covered / benchmarks <= 0.96
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=50))

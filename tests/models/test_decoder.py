@@ -1,4 +1,4 @@
-"""The decoder against `transformers`: whole sequences, packed rows, prefill and decode, stacked and layer by layer."""
+"""The decoder against `transformers`: whole sequences, packed rows, stacked and layer by layer, adapted."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -54,21 +54,6 @@ def test_packed_segments_do_not_see_each_other(make_model: MakeModel) -> None:
     out = load_decoder(str(folder), "float32", True)(jnp.asarray(tokens), jnp.asarray(positions), jnp.asarray(segments))
     parts = [reference(model, tokens[:, :first]), reference(model, tokens[:, first:])]
     np.testing.assert_allclose(out, np.concatenate(parts, 1), atol=CLOSE)
-
-
-def test_decode_with_a_cache_equals_the_whole_sequence(make_model: MakeModel) -> None:
-    folder, model = make_model("two periods")
-    tokens = tokens_of(2)
-    want = reference(model, tokens)
-    decoder = load_decoder(str(folder), "float32", False)
-    cache = decoder.empty_cache(2, LENGTH)
-    assert {layer[0].shape[1] for layer in cache} == {8, LENGTH}, "sliding layers hold a ring of their window"
-    for at in range(LENGTH):
-        logits, cache = decoder.decode(jnp.asarray(tokens[:, at]), jnp.full(2, at), cache)
-        np.testing.assert_allclose(logits, want[:, at], atol=CLOSE)
-    lengths = jnp.asarray([LENGTH, 10])
-    logits, _ = decoder.prefill(jnp.asarray(tokens), lengths)
-    np.testing.assert_allclose(logits, want[[0, 1], [LENGTH - 1, 9]], atol=CLOSE)
 
 
 @pytest.mark.parametrize("remat", ["none", "full", "dots"])

@@ -6,15 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
+from jax.sharding import SingleDeviceSharding
 from safetensors.numpy import load_file, save_file
 
 from common.errors import UserError
+from models import stream as stream_module
 from models.checkpoint import Checkpoint
 from models.families import read_spec, rows
 from models.leaf import from_hf, to_hf
 from models.load import load_params
+from models.stream import stream
 
 MakeModel = Callable[[str], tuple[Path, Any]]
 
@@ -67,21 +71,64 @@ def test_weights_that_are_not_numbers(folder: Path) -> None:
 def test_a_truncated_file(folder: Path) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(UserError, match="size disagree"):
+    with pytest.raises(UserError, match="bytes long, its header says"):
         load_params(str(folder), "float32", True)
     path.write_bytes(b"\xff" * 20)
-    with pytest.raises(UserError, match="damaged"):
+    with pytest.raises(UserError, match="not a whole safetensors file"):
         load_params(str(folder), "float32", True)
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "what"),
-    [("model_type", "unheard_of", "is not known"), ("enable_moe_block", True, "mixture of experts")],
+    ("on_host", "dtype"),
+    [
+        (True, "float32"),
+        (True, "bfloat16"),
+        (False, "bfloat16"),
+        pytest.param(False, "float32", marks=pytest.mark.slow),
+    ],
 )
-def test_a_configuration_that_is_not_supported(folder: Path, key: str, value: Any, what: str) -> None:
+def test_streams_equal_the_table(folder: Path, dtype: str, on_host: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_module, "SMALL", 0)
+    monkeypatch.setattr(stream_module, "TILE", 24)
+    checkpoint = Checkpoint(str(folder))
+    table = rows(read_spec(str(folder)), True)
+    place = SingleDeviceSharding(jax.devices()[0])
+    got = stream(table, checkpoint, dtype, {leaf.path: place for leaf in table}, on_host)
+    for leaf in table:
+        want = from_hf(leaf, checkpoint.read).astype(dtype)
+        assert np.array_equal(np.asarray(got[leaf.path]).view(np.uint8), want.view(np.uint8)), leaf.path
+
+
+def test_a_tensor_of_another_shape(folder: Path) -> None:
+    change(folder, lambda t: t.update({"model.norm.weight": np.zeros(3, np.float32)}))
+    with pytest.raises(UserError, match=r"shape \[3\], the configuration says \[64\]"):
+        load_params(str(folder), "float32", True)
+
+
+def test_whole_numbers_are_no_weights(folder: Path) -> None:
+    change(folder, lambda t: t.update({"model.norm.weight": np.zeros(64, np.int32)}))
+    with pytest.raises(UserError, match="type I32") as error:
+        load_params(str(folder), "float32", True)
+    assert error.value.where == "model.norm.weight"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("num_attention_heads", 0), ("num_key_value_heads", 0), ("sliding_window", -8), ("head_dim", -16)],
+)
+def test_a_configuration_that_cannot_be(folder: Path, key: str, value: int) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, key: value}))
-    with pytest.raises(UserError, match=what):
+    with pytest.raises(UserError, match="must be a positive whole number") as error:
+        load_params(str(folder), "float32", True)
+    assert f"{key} = {value}" in error.value.where
+
+
+@pytest.mark.parametrize("kind", ["unheard_of", ["gemma4_text"], None])
+def test_a_model_type_that_is_not_known(folder: Path, kind: Any) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": kind}))
+    with pytest.raises(UserError, match="is not known"):
         read_spec(str(folder))
 
 

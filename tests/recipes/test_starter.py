@@ -8,8 +8,9 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer
 
-from recipes.starter import Problem, corpus, held_out, rows, train_problems, write_benchmark
+from recipes.starter import Problem, corpus, echoes, held_out, rows, train_problems, write_benchmark
 from recipes.starter.__main__ import main
 from recipes.starter.problem import normalised
 from recipes.starter.split import FAMILIES, held_out_params, training_params
@@ -160,3 +161,13 @@ def test_a_benchmark_is_not_written_over_other_files(tmp_path: Path, capsys: pyt
     assert main(["benchmark", "--out", str(tmp_path)]) == 2
     assert str(tmp_path) in capsys.readouterr().err
     assert (tmp_path / "mine.txt").read_text() == "keep"
+
+
+def test_pretraining_sees_every_token_of_a_conversation_but_no_task() -> None:
+    tokenizer = Tokenizer.from_file(str(ASSETS.parent / "tiny-gemma4" / "tokenizer.json"))
+    turns = [turn["content"] for echo in echoes(6000, 2) for turn in echo["messages"]]
+    assert turns[::2] == turns[1::2], "the answer repeats the question"
+    seen = {i for each in tokenizer.encode_batch_fast([*turns, *corpus(8000, 2)]) for i in each.ids}
+    texts = [text for row in shipped_rows() for text in row.values()]
+    wanted = {i for each in tokenizer.encode_batch_fast(texts) for i in each.ids}
+    assert wanted <= seen, [tokenizer.id_to_token(i) for i in wanted - seen]

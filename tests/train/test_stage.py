@@ -62,7 +62,7 @@ def test_every_adapter_weight_moves(job: Job, start: Start) -> None:
 
 def test_four_devices_learn_what_one_does(job: Job, start: Start) -> None:
     one, one_out = job("one")
-    four, four_out = job("four", hardware={"mesh": {"fsdp": 2, "tp": 2}})
+    four, four_out = job("four", hardware={"mesh": {"fsdp": 2, "tp": 2}, "replicate": "kv"})
     finish(start(one))
     finish(start(four, devices=4))
     want, got = trained_arrays(one_out), trained_arrays(four_out)
@@ -74,7 +74,12 @@ def test_four_devices_learn_what_one_does(job: Job, start: Start) -> None:
     ("changes", "devices", "message"),
     [
         ({"hardware": {"mesh": {"fsdp": 3}}}, 1, "the mesh fsdp=3 has 3 places, but there are 1 devices"),
-        ({"batch_size": 3}, 2, "batch_size 3 does not divide over data x fsdp = 2 devices"),
+        ({"hardware": {"mesh": {"tp": 2}}}, 2, "num_global_key_value_heads = 1: tp = 2 needs replication"),
+        (
+            {"batch_size": 3, "hardware": {"mesh": {"fsdp": 2}}},
+            2,
+            "batch_size 3 does not divide over data x fsdp = 2 devices",
+        ),
         ({"init": "random"}, 1, "an adapter needs a trained base"),
     ],
 )

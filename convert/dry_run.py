@@ -1,0 +1,63 @@
+"""`python -m convert.dry_run JOB.json`: every check of the stage and the sizes of its result; nothing is written."""
+
+import math
+import os
+import sys
+from pathlib import Path
+
+from common.files import read_json
+from common.stage import report
+from convert.config import ConvertConfig, ConvertInputs
+from convert.output import free_space
+from convert.prepare import Work, prepare
+from convert.probe import why_not
+from convert.write import crew
+
+INTERPRETER = 450 << 20
+"""Resident bytes of the process with its libraries, before it reads anything (measured: 400 MiB)."""
+
+
+def lines(config: ConvertConfig, inputs: ConvertInputs, out: Path, work: Work) -> list[str]:
+    """What the stage would do, for a person."""
+    adapter = work.adapter
+    steps = "" if adapter.step is None else f", step {adapter.step}"
+    if adapter.weights is not None:
+        steps = ", " + " + ".join(f"{weight:g} x step {step}" for step, weight in adapter.weights.items())
+    rank = "" if adapter.rank is None else f", rank {adapter.rank}"
+    unproved = why_not(config, inputs.probes, work)
+    free = free_space(out)
+    touched = len(adapter.pairs) + len(adapter.values)
+    return [
+        f"adapter      {adapter.method} from {adapter.source}{steps}{rank}: {touched} tensors",
+        *(f"shard        {file.name}: {_mb(file.bytes)}, {len(file.parts)} tensors" for file in work.plan.files),
+        f"carried      {len(work.carried)} other files; left out: {', '.join(work.left_out) or 'none'}",
+        f"PEFT adapter {'written' if work.exported else 'not written'}",
+        f"verified     {'by running both models' if unproved is None else f'no: {unproved}'}",
+        f"peak memory  about {_mb(memory(work, unproved is None))}",
+        f"disk         {_mb(work.bytes)} needed, {_mb(free)} free{'' if free >= work.bytes else ': NOT ENOUGH'}",
+    ]
+
+
+def memory(work: Work, verified: bool) -> int:
+    """Estimated peak in bytes: interpreter, adapter, pieces in flight; or the models that are run, if more."""
+    adapter = sum(4 * pair.rank * sum(work.base.where[name][1].shape) for name, pair in work.adapter.pairs.items())
+    adapter += sum(4 * math.prod(value.shape) for value in work.adapter.values.values())
+    models = 3 * sum(4 * math.prod(leaf.shape) for leaf in work.table) if verified else 0
+    return INTERPRETER + adapter + max(crew(len(work.plan.files)).memory, models)
+
+
+def _mb(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"
+
+
+def main(job: dict) -> int:
+    try:
+        config, inputs = ConvertConfig.model_validate(job["config"]), ConvertInputs.model_validate(job["inputs"])
+        print("\n".join(lines(config, inputs, Path(job["out"]), prepare(config, inputs))))
+        return 0
+    except Exception as error:
+        return report(error, os.environ.get("TAPEOUT_DEBUG") == "1")
+
+
+if __name__ == "__main__":
+    sys.exit(main(read_json(Path(sys.argv[1]))))

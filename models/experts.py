@@ -1,0 +1,41 @@
+"""A mixture of experts: every token's chosen experts as grouped products over tokens sorted by expert."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from models.spec import Experts
+
+
+def route(scores: jax.Array, per_expert: jax.Array, spec: Experts) -> tuple[jax.Array, jax.Array]:
+    """Router scores [b t e] -> chosen experts [b t c] and their weights, float32: shares of the chosen that sum to one,
+    each times its expert's scale [e]."""
+    shares = jax.nn.softmax(scores.astype(jnp.float32), axis=-1)
+    weights, chosen = jax.lax.top_k(shares, spec.chosen)
+    weights /= jnp.sum(weights, axis=-1, keepdims=True)
+    return chosen, weights * per_expert.astype(jnp.float32)[chosen]
+
+
+def mix(
+    x: jax.Array,
+    chosen: jax.Array,
+    weights: jax.Array,
+    gate_up: jax.Array,
+    down: jax.Array,
+    activate: Callable[[jax.Array], jax.Array],
+) -> jax.Array:
+    """x [b t d], gate_up [e s d f], down [e f d] -> weighted sum of the chosen experts' outputs [b t d]."""
+    count = gate_up.shape[0]
+    each = chosen.shape[-1]
+    order = jnp.argsort(chosen.reshape(-1), stable=True)
+    sizes = jnp.bincount(chosen.reshape(-1), length=count).astype(jnp.int32)
+    rows = x.reshape(-1, x.shape[-1])[order // each]
+
+    def product(a: jax.Array, w: jax.Array) -> jax.Array:
+        return jax.lax.ragged_dot(a, w, sizes, preferred_element_type=jnp.float32).astype(x.dtype)
+
+    out = product(activate(product(rows, gate_up[:, 0])) * product(rows, gate_up[:, 1]), down)
+    out = out.astype(jnp.float32) * weights.reshape(-1)[order][:, None]
+    summed = jnp.zeros((rows.shape[0] // each, x.shape[-1]), jnp.float32).at[order // each].add(out)
+    return summed.reshape(x.shape).astype(x.dtype)

@@ -1,0 +1,151 @@
+"""What families share in reading a config.json: rope, activation, refusals by name, and sizes that cannot be."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from common.errors import UserError
+from models.spec import Activation, DecoderSpec, Rope, Stretch
+
+ACTIVATIONS: dict[str, Activation] = {"gelu_pytorch_tanh": "gelu", "silu": "silu"}
+DIVISORS = ("num_attention_heads", "sliding_window_pattern")
+"""Sizes that a family divides by while it reads."""
+WHOLE = (
+    *DIVISORS,
+    "vocab_size",
+    "vocab_size_per_layer_input",
+    "hidden_size",
+    "hidden_size_per_layer_input",
+    "intermediate_size",
+    "moe_intermediate_size",
+    "num_hidden_layers",
+    "num_key_value_heads",
+    "num_global_key_value_heads",
+    "num_kv_shared_layers",
+    "num_experts",
+    "top_k_experts",
+    "head_dim",
+    "global_head_dim",
+    "sliding_window",
+    "max_window_layers",
+)
+NUMBERS = (
+    "rms_norm_eps",
+    "query_pre_attn_scalar",
+    "rope_theta",
+    "rope_local_base_freq",
+    "attn_logit_softcapping",
+    "final_logit_softcapping",
+    "partial_rotary_factor",
+    "factor",
+    "low_freq_factor",
+    "high_freq_factor",
+    "original_max_position_embeddings",
+)
+OBJECTS = ("rope_parameters", "rope_scaling", "per_layer_config", "full_attention", "sliding_attention")
+LAYER_TYPES = ("full_attention", "sliding_attention")
+
+
+def where(key: str, value: Any) -> str:
+    return f"config.json: {key} = {value}"
+
+
+def refuse(config: Mapping[str, Any], unsupported: Mapping[str, str]) -> None:
+    """Raises UserError for the first key that asks for what the decoder cannot do."""
+    for key, what in unsupported.items():
+        if config.get(key):
+            raise UserError(f"{what} not supported", where=where(key, config[key]))
+
+
+def check_types(config: Mapping[str, Any], path: str = "") -> None:
+    """Raises UserError for the first value that has another type than its key asks for; null is a key left out."""
+    for key, value in config.items():
+        at, number = where(f"{path}{key}", value), isinstance(value, int | float) and not isinstance(value, bool)
+        if value is None:
+            continue
+        if key in WHOLE and not (number and isinstance(value, int)):
+            raise UserError("must be a whole number", where=at)
+        if key in DIVISORS and value < 1:
+            raise UserError("must be a positive whole number", where=at)
+        if key in NUMBERS and not number:
+            raise UserError("must be a number", where=at)
+        if key in OBJECTS:
+            if not isinstance(value, dict):
+                raise UserError("must be an object", where=at)
+            check_types(value, f"{path}{key}.")
+    types = config.get("layer_types")
+    if types is None:
+        return
+    if not isinstance(types, list) or any(kind not in LAYER_TYPES for kind in types):
+        raise UserError(
+            "must be a list of layer types", where=where("layer_types", types), fix=f"known: {', '.join(LAYER_TYPES)}"
+        )
+    if len(types) < (config.get("num_hidden_layers") or 0):
+        raise UserError(
+            f"names {len(types)} layers, num_hidden_layers = {config['num_hidden_layers']}",
+            where="config.json: layer_types",
+        )
+
+
+def activation(config: Mapping[str, Any], key: str, default: str) -> Activation:
+    name = config.get(key) or default
+    if not isinstance(name, str) or name not in ACTIVATIONS:
+        known = ", ".join(ACTIVATIONS)
+        raise UserError("this activation is not supported", where=where(key, name), fix=f"known: {known}")
+    return ACTIVATIONS[name]
+
+
+def rope(parameters: Mapping[str, Any], head_dim: int, key: str = "rope_parameters") -> Rope:
+    """`parameters`: one rope's entry, old (`type`) or new (`rope_type`) spelling, with its rope_theta."""
+    kind = parameters.get("rope_type") or parameters.get("type") or "default"
+    theta, half = parameters["rope_theta"], head_dim // 2
+    if kind == "default":
+        return Rope(theta, half)
+    if kind == "linear":
+        return Rope(theta, half, parameters["factor"])
+    if kind == "proportional":
+        share = parameters.get("partial_rotary_factor", 1.0)
+        return Rope(theta, int(share * head_dim // 2), parameters.get("factor", 1.0))
+    if kind == "llama3":
+        names = ("low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+        return Rope(theta, half, parameters["factor"], Stretch(*(parameters[name] for name in names)))
+    known = "default, linear, llama3, proportional"
+    raise UserError("this rope scaling is not supported", where=where(f"{key}.rope_type", kind), fix=f"known: {known}")
+
+
+def one_rope(config: Mapping[str, Any], head_dim: int, theta: float) -> Rope:
+    """The rope of a model whose layers all share it: `rope_parameters`, or `rope_theta` and `rope_scaling`."""
+    old = {"rope_theta": config.get("rope_theta", theta), **(config.get("rope_scaling") or {})}
+    return rope({**old, **(config.get("rope_parameters") or {})}, head_dim)
+
+
+def check(spec: DecoderSpec) -> DecoderSpec:
+    """The spec, when its sizes can be. Raises UserError naming the key and the layer."""
+    _positive({"vocab_size": spec.vocab, "hidden_size": spec.width, "num_hidden_layers": len(spec.layers)}.items(), "")
+    for i, layer in enumerate(spec.layers):
+        sizes = {
+            "num_attention_heads": layer.heads,
+            "num_key_value_heads": layer.kv_heads,
+            "head_dim": layer.head_dim,
+            "intermediate_size": layer.mlp_dim,
+            "sliding_window": 1 if layer.window is None else layer.window,
+        }
+        if (experts := layer.experts) is not None:
+            sizes |= {
+                "num_experts": experts.count,
+                "top_k_experts": experts.chosen,
+                "moe_intermediate_size": experts.dim,
+            }
+        _positive(sizes.items(), f" (layer {i})")
+        if layer.heads % layer.kv_heads or layer.head_dim % 2:
+            raise UserError(
+                "query heads must be a multiple of key heads, and head_dim even",
+                where=f"config.json: num_attention_heads = {layer.heads}, num_key_value_heads = {layer.kv_heads}, "
+                f"head_dim = {layer.head_dim} (layer {i})",
+            )
+    return spec
+
+
+def _positive(sizes: Iterable[tuple[str, Any]], layer: str) -> None:
+    for key, value in sizes:
+        if not isinstance(value, int) or value < 1:
+            raise UserError("must be a positive whole number", where=where(key, value) + layer)

@@ -1,0 +1,108 @@
+"""The table that all families share: rows follow from the specs, and from the names of the norms and the experts."""
+
+from models.leaf import Leaf
+from models.spec import DecoderSpec, LayerSpec
+
+POST_NORMED = {
+    "input_norm": "input_layernorm",
+    "post_attention_norm": "post_attention_layernorm",
+    "pre_mlp_norm": "pre_feedforward_layernorm",
+    "post_mlp_norm": "post_feedforward_layernorm",
+}
+PRE_NORMED = {"input_norm": "input_layernorm", "pre_mlp_norm": "post_attention_layernorm"}
+EXPERT_NORMS = {
+    "post_dense_norm": "post_feedforward_layernorm_1",
+    "pre_experts_norm": "pre_feedforward_layernorm_2",
+    "post_experts_norm": "post_feedforward_layernorm_2",
+}
+Row = tuple[str, tuple[str, ...], str, str]
+"""(name, HF tensors of one layer, our axes, HF axes)"""
+
+
+def _attention(layer: LayerSpec) -> list[Row]:
+    rows: list[Row] = [
+        ("q", ("self_attn.q_proj.weight",), "d n h", "(n h) d"),
+        ("o", ("self_attn.o_proj.weight",), "n h d", "d (n h)"),
+    ]
+    if layer.kv_from is None and layer.k_is_v:
+        rows.insert(1, ("kv", ("self_attn.k_proj.weight",), "d k h", "(k h) d"))
+    elif layer.kv_from is None:
+        both = ("self_attn.k_proj.weight", "self_attn.v_proj.weight")
+        rows.insert(1, ("kv", both, "s d k h", "(k h) d"))
+    if layer.qk_norm:
+        rows.append(("q_norm", ("self_attn.q_norm.weight",), "h", "h"))
+        if layer.kv_from is None:
+            rows.append(("k_norm", ("self_attn.k_norm.weight",), "h", "h"))
+    return rows
+
+
+def _experts() -> list[Row]:
+    return [
+        ("router", ("router.proj.weight",), "d e", "e d"),
+        ("router_scale", ("router.scale",), "d", "d"),
+        ("expert_scale", ("router.per_expert_scale",), "e", "e"),
+        ("experts_gate_up", ("experts.gate_up_proj",), "e s d g", "e (s g) d"),
+        ("experts_down", ("experts.down_proj",), "e g d", "e d g"),
+        *((ours, (f"{theirs}.weight",), "d", "d") for ours, theirs in EXPERT_NORMS.items()),
+    ]
+
+
+def _extras() -> list[Row]:
+    return [
+        ("extra_gate", ("per_layer_input_gate.weight",), "d p", "p d"),
+        ("extra_out", ("per_layer_projection.weight",), "p d", "d p"),
+        ("extra_norm", ("post_per_layer_input_norm.weight",), "d", "d"),
+    ]
+
+
+def layer_rows(spec: DecoderSpec, layer: LayerSpec, path: str, numbers: tuple[int, ...] | None) -> list[Leaf]:
+    """Rows of one layer (`numbers` None: the layer that `path` ends with) or of all layers of a kind, stacked."""
+    size = {"d": spec.width, "n": layer.heads, "k": layer.kv_heads, "h": layer.head_dim, "f": layer.mlp_dim, "s": 2}
+    rows = [
+        *_attention(layer),
+        ("gate_up", ("mlp.gate_proj.weight", "mlp.up_proj.weight"), "s d f", "f d"),
+        ("down", ("mlp.down_proj.weight",), "f d", "d f"),
+    ]
+    norms = POST_NORMED if layer.post_norms else PRE_NORMED
+    rows += [(ours, (f"{theirs}.weight",), "d", "d") for ours, theirs in norms.items()]
+    if layer.scalar:
+        rows.append(("scalar", ("layer_scalar",), "", "()"))
+    if layer.experts is not None:
+        size |= {"e": layer.experts.count, "g": layer.experts.dim}
+        rows += _experts()
+    if spec.extra is not None:
+        size["p"] = spec.extra.dim
+        rows += _extras()
+    stack = numbers is not None
+    wanted = numbers if numbers is not None else (int(path.rsplit(".", 1)[-1]),)
+
+    def leaf(name: str, hf: tuple[str, ...], ours: str, theirs: str) -> Leaf:
+        names = tuple(f"{spec.prefix}layers.{i}.{each}" for i in wanted for each in hf)
+        shape = tuple(size[x] for x in ours.split())
+        axes, sizes = (f"l {ours}".strip(), (len(wanted), *shape)) if stack else (ours, shape)
+        return Leaf(f"{path}.{name}", names, axes, theirs, sizes)
+
+    return [leaf(*row) for row in rows]
+
+
+def rows(spec: DecoderSpec, stacked: bool) -> list[Leaf]:
+    """The whole table: layers stacked by kind, or each layer for itself."""
+    v, d, at = spec.vocab, spec.width, spec.prefix
+    table = [Leaf("embed", (f"{at}embed_tokens.weight",), "v d", "v d", (v, d))]
+    if spec.extra is not None:
+        y, p, u = len(spec.layers), spec.extra.dim, spec.extra.vocab
+        table += [
+            Leaf("extra_embed", (f"{at}embed_tokens_per_layer.weight",), "v y p", "v (y p)", (u, y, p)),
+            Leaf("extra_in", (f"{at}per_layer_model_projection.weight",), "d y p", "(y p) d", (d, y, p)),
+            Leaf("extra_in_norm", (f"{at}per_layer_projection_norm.weight",), "p", "p", (p,)),
+        ]
+    if stacked:
+        for kind in spec.kinds:
+            table += layer_rows(spec, spec.of_kind(kind), kind, spec.numbers(kind))
+    else:
+        for i, layer in enumerate(spec.layers):
+            table += layer_rows(spec, layer, f"layers.{i}", None)
+    table.append(Leaf("final_norm", (f"{at}norm.weight",), "d", "d", (d,)))
+    if not spec.tied:
+        table.append(Leaf("unembed", ("lm_head.weight",), "v d", "v d", (v, d)))
+    return table

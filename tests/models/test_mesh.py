@@ -1,0 +1,154 @@
+"""The mesh: what tp must divide is named before loading; on eight virtual devices the logits are the same."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import Gemma4ForCausalLM, Gemma4TextConfig
+
+from common.errors import UserError
+from models.config import HardwareConfig
+from models.families import read_spec
+from models.mesh import auto_mesh, check_tp, make_mesh
+from models.spec import DecoderSpec
+
+REPO = Path(__file__).resolve().parents[2]
+GEMMA = {
+    "vocab_size": 512,
+    "vocab_size_per_layer_input": 512,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 4,
+    "layer_types": ["sliding_attention", "sliding_attention", "full_attention", "full_attention"],
+    "num_attention_heads": 8,
+    "num_key_value_heads": 8,
+    "head_dim": 16,
+    "global_head_dim": 32,
+    "num_global_key_value_heads": 4,
+    "attention_k_eq_v": True,
+    "hidden_size_per_layer_input": 0,
+    "sliding_window": 8,
+    "final_logit_softcapping": 30.0,
+}
+ODD = GEMMA | {
+    "vocab_size": 508,
+    "vocab_size_per_layer_input": 508,
+    "intermediate_size": 92,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "num_global_key_value_heads": 1,
+}
+NORMS = ("q_norm", "k_norm", "input_norm", "post_attention_norm", "pre_mlp_norm", "post_mlp_norm")
+
+
+def save(folder: Path, config: dict[str, Any]) -> Path:
+    torch.manual_seed(0)
+    Gemma4ForCausalLM(Gemma4TextConfig(**config)).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save(tmp_path_factory.mktemp("gemma"), GEMMA)
+
+
+@pytest.fixture(scope="module")
+def spec(folder: Path) -> DecoderSpec:
+    return read_spec(str(folder))
+
+
+@pytest.fixture(scope="module")
+def child(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The models `even` and `odd` on eight virtual devices."""
+    odd = save(tmp_path_factory.mktemp("odd"), ODD)
+    env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "PYTHONPATH": str(REPO)}
+    command = [sys.executable, str(Path(__file__).with_name("mesh_child.py")), str(folder), str(odd)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_logits_are_those_of_one_device(child: dict[str, Any]) -> None:
+    assert set(child["even"]["apart"]) == {"1,8", "2,4", "4,2", "8,1"}
+    assert set(child["odd"]["apart"]) == {"1,8"}
+    for each in child.values():
+        assert each["scale"] > 0.1
+        assert max(each["apart"].values()) <= 2e-4
+
+
+def test_what_eight_does_not_divide_is_whole_on_every_device(child: dict[str, Any]) -> None:
+    placed = child["odd"]["placed"]["1,8"]
+    assert not any("tp" in axes for axes in placed.values())
+    assert placed["sliding.q"] == [None, "fsdp", None, None]
+
+
+def expected(fsdp: int, tp: int) -> dict[str, list[str | None]]:
+    """The literal tree; where tp is 8, the four global KV heads are whole on every device."""
+    assert (fsdp, tp) in ((1, 8), (2, 4), (4, 2), (8, 1))
+    tree: dict[str, list[str | None]] = {
+        "embed": ["tp", "fsdp"],
+        "final_norm": ["fsdp"],
+        "sliding.q": [None, "fsdp", "tp", None],
+        "sliding.kv": [None, None, "fsdp", "tp", None],
+        "sliding.o": [None, "tp", None, "fsdp"],
+        "sliding.gate_up": [None, None, "fsdp", "tp"],
+        "sliding.down": [None, "tp", "fsdp"],
+        "sliding.scalar": [None],
+        "global.q": [None, "fsdp", "tp", None],
+        "global.kv": [None, "fsdp", None if tp == 8 else "tp", None],
+        "global.o": [None, "tp", None, "fsdp"],
+        "global.gate_up": [None, None, "fsdp", "tp"],
+        "global.down": [None, "tp", "fsdp"],
+        "global.scalar": [None],
+    }
+    for kind in ("sliding", "global"):
+        tree |= {f"{kind}.{name}": [None, None if name in ("q_norm", "k_norm") else "fsdp"] for name in NORMS}
+    return tree
+
+
+@pytest.mark.parametrize(("fsdp", "tp"), [(1, 8), (2, 4), (4, 2), (8, 1)])
+def test_where_every_parameter_lies(child: dict[str, Any], fsdp: int, tp: int) -> None:
+    assert child["even"]["placed"][f"{fsdp},{tp}"] == expected(fsdp, tp)
+
+
+def test_the_binding_size_is_named(spec: DecoderSpec) -> None:
+    with pytest.raises(UserError) as error:
+        check_tp(spec, 8, "none")
+    assert error.value.what == "num_global_key_value_heads = 4: tp = 8 needs replication of global KV heads"
+    assert error.value.where == "hardware.mesh.tp"
+    assert error.value.fix == "write hardware.replicate: kv, or choose tp from [1, 2, 4]"
+    check_tp(spec, 8, "kv")
+    with pytest.raises(UserError, match="num_attention_heads = 8: tp = 3 does not divide 8"):
+        check_tp(spec, 3, "kv")
+    check_tp(spec, 3, "all")
+
+
+@pytest.mark.parametrize(
+    ("devices", "replicate", "batch", "sizes"),
+    [
+        (8, "none", None, {"fsdp": 8, "tp": 1}),
+        (8, "none", 4, {"fsdp": 4, "tp": 2}),
+        (8, "kv", 1, {"fsdp": 1, "tp": 8}),
+    ],
+)
+def test_auto(spec: DecoderSpec, devices: int, replicate: str, batch: int | None, sizes: dict[str, int]) -> None:
+    got, why = auto_mesh(devices, replicate, spec, batch)
+    assert got == sizes
+    assert f"fsdp = {sizes['fsdp']} is the most that divides hidden_size 64" in why
+
+
+def test_auto_where_nothing_fits(spec: DecoderSpec) -> None:
+    with pytest.raises(UserError, match="no mesh of 12 devices fits this model and a batch of 12"):
+        auto_mesh(12, "none", spec, 12)
+
+
+def test_a_product_that_is_not_the_device_count(spec: DecoderSpec) -> None:
+    for mesh in ({"fsdp": 3}, {"tp": 0}):
+        with pytest.raises(UserError, match="places, but there are") as error:
+            make_mesh(HardwareConfig(mesh=mesh), spec)
+        assert error.value.where == "hardware.mesh"
