@@ -119,7 +119,8 @@ def test_every_problem_is_reported_at_once(tmp_path: Path):
         ),
         (
             "convert.zzz=9",
-            "a problem in one.yaml\n  --set convert.zzz=9: convert.zzz: unknown key; valid here: peft, step",
+            "a problem in one.yaml\n  --set convert.zzz=9: convert.zzz: unknown key; valid here: peft, step, "
+            "checkpoints, weights, max_shard_size, verify, max_kl, partial",
         ),
         (
             "hardware.mesh={tpp: 4}",
