@@ -50,6 +50,8 @@ def child_env(hardware: HardwareConfig, cache: Path | None, debug: bool) -> dict
     """The environment of a stage's process."""
     env = dict(os.environ)
     env["TAPEOUT_DEBUG"] = "1" if debug else "0"
+    # transformers is here for its tokenizers; that it finds no PyTorch is nothing to tell a user.
+    env.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     # XLA on CPU maps and unmaps hundreds of MB of buffers each step: with huge pages a step takes a tenth less time.
     env.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
     if cache is not None and hardware.compile_cache:
