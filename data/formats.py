@@ -69,18 +69,23 @@ def first_code(answer: str) -> str:
     return found[0]
 
 
+def _without_reasoning(answer: str, strip_reasoning: bool) -> str:
+    return final_answer(answer) if strip_reasoning and "</think>" in answer else answer
+
+
+def _exchange(where: str, prompt: str, answer: str) -> Example:
+    return Example(where, ({"role": "user", "content": prompt}, {"role": "assistant", "content": answer}))
+
+
 def _codev_r1(row: dict[str, Any], where: str, strip_reasoning: bool) -> Example:
-    prompt = _lines(column(row, "prompt", str, where))
     response = _lines(column(row, "response", str, where))
     answer = final_answer(response) if strip_reasoning else response
-    return Example(where, ({"role": "user", "content": prompt}, {"role": "assistant", "content": answer}))
+    return _exchange(where, _lines(column(row, "prompt", str, where)), answer)
 
 
 def _prompt_completion(row: dict[str, Any], where: str, strip_reasoning: bool) -> Example:
-    prompt = _lines(column(row, "prompt", str, where))
-    answer = _lines(column(row, "completion", str, where))
-    answer = final_answer(answer) if strip_reasoning and "</think>" in answer else answer
-    return Example(where, ({"role": "user", "content": prompt}, {"role": "assistant", "content": answer}))
+    answer = _without_reasoning(_lines(column(row, "completion", str, where)), strip_reasoning)
+    return _exchange(where, _lines(column(row, "prompt", str, where)), answer)
 
 
 def _messages(row: dict[str, Any], where: str, strip_reasoning: bool) -> Example:
@@ -92,8 +97,8 @@ def _messages(row: dict[str, Any], where: str, strip_reasoning: bool) -> Example
         if role not in ROLES:
             raise BadRow(f"messages[{i}] has the role {role!r}", where=where, fix=f"use one of {', '.join(ROLES)}")
         content = _lines(column(message, "content", str, where))
-        if role == "assistant" and strip_reasoning and "</think>" in content:
-            content = final_answer(content)
+        if role == "assistant":
+            content = _without_reasoning(content, strip_reasoning)
         found.append({"role": role, "content": content})
     return Example(where, tuple(found))
 
@@ -101,10 +106,8 @@ def _messages(row: dict[str, Any], where: str, strip_reasoning: bool) -> Example
 def _alpaca(row: dict[str, Any], where: str, strip_reasoning: bool) -> Example:
     prompt = column(row, "instruction", str, where)
     more = column(row, "input", str, where) if row.get("input") is not None else ""
-    answer = _lines(column(row, "output", str, where))
-    answer = final_answer(answer) if strip_reasoning and "</think>" in answer else answer
-    asked = _lines(f"{prompt}\n\n{more}" if more.strip() else prompt)
-    return Example(where, ({"role": "user", "content": asked}, {"role": "assistant", "content": answer}))
+    answer = _without_reasoning(_lines(column(row, "output", str, where)), strip_reasoning)
+    return _exchange(where, _lines(f"{prompt}\n\n{more}" if more.strip() else prompt), answer)
 
 
 _SHAREGPT = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}

@@ -79,22 +79,26 @@ def _slot(leaf: Leaf, index: tuple[int, ...]) -> tuple[int | slice, ...]:
     return tuple(at.get(x, slice(None)) for x in leaf.letters)
 
 
+def in_our_order(leaf: Leaf, name: str, tensor: np.ndarray) -> np.ndarray:
+    """One HF tensor as a view with our axes. Raises UserError where its shape disagrees."""
+    if tensor.shape != leaf.hf_shape:
+        raise UserError(
+            f"tensor has shape {list(tensor.shape)}, the configuration says {list(leaf.hf_shape)}",
+            where=name,
+            fix="the weights and config.json belong to different models",
+        )
+    flat = [x for group in leaf.groups for x in group]
+    return tensor.reshape([leaf.size[x] for x in flat]).transpose([flat.index(x) for x in _inner(leaf)])
+
+
 def from_hf(leaf: Leaf, read: Callable[[str], np.ndarray]) -> np.ndarray:
     """Our array from HF tensors, read one at a time. Raises UserError where a tensor's shape disagrees."""
     out: np.ndarray | None = None
-    flat = [x for group in leaf.groups for x in group]
-    order = [flat.index(x) for x in _inner(leaf)]
     for name, index in leaf.index():
-        tensor = read(name)
-        if tensor.shape != leaf.hf_shape:
-            raise UserError(
-                f"tensor has shape {list(tensor.shape)}, the configuration says {list(leaf.hf_shape)}",
-                where=name,
-                fix="the weights and config.json belong to different models",
-            )
+        tensor = in_our_order(leaf, name, read(name))
         if out is None:
             out = np.empty(leaf.shape, tensor.dtype)
-        out[_slot(leaf, index)] = tensor.reshape([leaf.size[x] for x in flat]).transpose(order)
+        out[_slot(leaf, index)] = tensor
     assert out is not None, leaf
     return out
 

@@ -17,9 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
-from common.errors import UserError
 from models.checkpoint import Checkpoint
-from models.leaf import Leaf
+from models.leaf import Leaf, in_our_order
 
 WORKERS = 2
 ALIGNMENT = 64
@@ -105,25 +104,12 @@ def _transpose(to: np.ndarray, source: np.ndarray) -> None:
             to[i : i + TILE, j : j + TILE] = source[i : i + TILE, j : j + TILE].astype(to.dtype, order="K")
 
 
-def _tensor(leaf: Leaf, name: str, checkpoint: Checkpoint) -> np.ndarray:
-    """One HF tensor as a view in the order of our axes."""
-    if (shape := checkpoint.entry(name).shape) != leaf.hf_shape:
-        raise UserError(
-            f"tensor has shape {list(shape)}, the configuration says {list(leaf.hf_shape)}",
-            where=name,
-            fix="the weights and config.json belong to different models",
-        )
-    flat = [x for group in leaf.groups for x in group]
-    inner = [x for x in leaf.letters if x in flat]
-    tensor = checkpoint.read(name, finite=True).reshape([leaf.size[x] for x in flat])
-    return tensor.transpose([flat.index(x) for x in inner])
-
-
 def _fill(job: Job, parts: Parts, read: Read, checkpoint: Checkpoint) -> None:
     name, index = read
     at = dict(zip(job.leaf.stacked, index, strict=True)) if job.slot is None else {}
     letters = job.leaf.letters if job.slot is None else [x for x in job.leaf.letters if x not in job.leaf.stacked]
-    parts.fill(tuple(at.get(x) for x in letters), _tensor(job.leaf, name, checkpoint))
+    tensor = in_our_order(job.leaf, name, checkpoint.read(name, finite=True))
+    parts.fill(tuple(at.get(x) for x in letters), tensor)
 
 
 def _made(job: Job, dtype: str, checkpoint: Checkpoint) -> Parts:
@@ -147,13 +133,22 @@ def _jobs(leaf: Leaf, place: Sharding, whole: bool) -> Iterator[Job]:
 
 
 def stream(
-    table: list[Leaf], checkpoint: Checkpoint, dtype: str, places: Mapping[str, Sharding], on_host: bool
+    table: list[Leaf],
+    checkpoint: Checkpoint,
+    dtype: str,
+    places: Mapping[str, Sharding],
+    on_host: bool,
+    small: int = SMALL,
 ) -> dict[str, jax.Array]:
-    """Arrays by path. `on_host`: the devices compute in host memory. Raises UserError naming the first bad tensor."""
+    """Arrays by path. Raises UserError naming the first bad tensor.
+
+    `on_host`: the devices compute in host memory. Elsewhere stacks of up to `small` bytes are sent whole.
+    """
     pool = ThreadPoolExecutor(WORKERS)
     try:
-        fill = _fill_in_place if on_host else _send_slots
-        return fill(pool, table, checkpoint, dtype, places)
+        if on_host:
+            return _fill_in_place(pool, table, checkpoint, dtype, places)
+        return _send_slots(pool, table, checkpoint, dtype, places, small)
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -175,7 +170,12 @@ def _fill_in_place(
 
 
 def _send_slots(
-    pool: ThreadPoolExecutor, table: list[Leaf], checkpoint: Checkpoint, dtype: str, places: Mapping[str, Sharding]
+    pool: ThreadPoolExecutor,
+    table: list[Leaf],
+    checkpoint: Checkpoint,
+    dtype: str,
+    places: Mapping[str, Sharding],
+    small: int,
 ) -> dict[str, jax.Array]:
     out: dict[str, jax.Array] = {}
     flying: deque[tuple[Job, int, Future[Parts]]] = deque()
@@ -193,7 +193,7 @@ def _send_slots(
         value.block_until_ready()
 
     for leaf in table:
-        whole = not leaf.stacked or math.prod(leaf.shape) * jnp.dtype(dtype).itemsize <= SMALL
+        whole = not leaf.stacked or math.prod(leaf.shape) * jnp.dtype(dtype).itemsize <= small
         for job in _jobs(leaf, places[leaf.path], whole):
             # The tensor as read, and as it is sent.
             size = sum(checkpoint.entry(name).bytes for name, _ in job.reads) if job.slot is None else 0

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -42,7 +42,7 @@ class Options:
     debug: bool
 
 
-def guarded(work: Callable[[], int], debug: bool) -> None:
+def guarded(work: Callable[[], int], debug: bool) -> NoReturn:
     """Do `work` and exit with its code; a user's error is one screen and a 2, a signal is 130 or 143."""
     debug = debug or os.environ.get("TAPEOUT_DEBUG") == "1"
     try:

@@ -110,7 +110,7 @@ def convert(
     sets = [*(sets or []), *([f"convert.step={step}"] if step is not None else [])]
     options = Options(recipe, sets, runs, out, debug)
     if dry_run and recipe is not None and not given(**inputs, out=out):
-        guarded(lambda: preview_recipe(place(recipe, sets, runs, debug)), debug)
+        return guarded(lambda: preview_recipe(place(recipe, sets, runs, debug)), debug)
     start = preview_alone if dry_run else alone.run_alone
     _stage("convert", options, inputs, ("base", "adapter", "out"), {}, inputs, start)
 

@@ -7,21 +7,15 @@ import pytest
 import torch
 from transformers import Gemma4ForCausalLM, Gemma4TextConfig
 
-SLIDING, GLOBAL = "sliding_attention", "full_attention"
-SHAPE = {
+from tests.shapes import GLOBAL, SLIDING, TINY
+
+SHAPE = TINY | {
     "vocab_size": 512,
     "vocab_size_per_layer_input": 512,
     "hidden_size": 64,
     "intermediate_size": 96,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
     "head_dim": 16,
     "global_head_dim": 32,
-    "num_global_key_value_heads": 1,
-    "attention_k_eq_v": True,
-    "hidden_size_per_layer_input": 0,
-    "sliding_window": 8,
-    "final_logit_softcapping": 30.0,
 }
 PATTERNS = {
     "two periods": [SLIDING, SLIDING, GLOBAL] * 2,
@@ -39,7 +33,7 @@ def make_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tupl
         if pattern not in made:
             torch.manual_seed(0)
             layers = PATTERNS[pattern]
-            config = Gemma4TextConfig(**SHAPE, num_hidden_layers=len(layers), layer_types=layers)
+            config = Gemma4TextConfig(**SHAPE | {"num_hidden_layers": len(layers), "layer_types": layers})
             model = Gemma4ForCausalLM(config).eval()
             with torch.no_grad():
                 for name, value in (*model.named_parameters(), *model.named_buffers()):

@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import ml_dtypes
 import numpy as np
 import pytest
 from jax.sharding import SingleDeviceSharding
 from safetensors.numpy import load_file, save_file
 
 from common.errors import UserError
-from models import stream as stream_module
 from models.checkpoint import Checkpoint
 from models.families import read_spec, rows
-from models.leaf import from_hf, to_hf
+from models.leaf import Leaf, from_hf, to_hf
 from models.load import load_params
-from models.stream import stream
+from models.stream import TILE, stream
 
 MakeModel = Callable[[str], tuple[Path, Any]]
 
@@ -87,13 +87,24 @@ def test_a_truncated_file(folder: Path) -> None:
         pytest.param(False, "float32", marks=pytest.mark.slow),
     ],
 )
-def test_streams_equal_the_table(folder: Path, dtype: str, on_host: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_module, "SMALL", 0)
-    monkeypatch.setattr(stream_module, "TILE", 24)
-    checkpoint = Checkpoint(str(folder))
+def test_streams_equal_the_table(folder: Path, dtype: str, on_host: bool) -> None:
     table = rows(read_spec(str(folder)), True)
+    same_as_the_table(table, Checkpoint(str(folder)), dtype, on_host)
+
+
+@pytest.mark.parametrize("on_host", [True, False])
+def test_streams_of_tensors_larger_than_a_tile(tmp_path: Path, on_host: bool) -> None:
+    rng = np.random.default_rng(0)
+    shape = 2 * TILE + 3, TILE + 44
+    tensors = {f"w{i}": rng.normal(size=shape).astype(ml_dtypes.bfloat16) for i in range(2)}
+    save_file(tensors, tmp_path / "model.safetensors")
+    leaf = Leaf("w", ("w0", "w1"), "l d h k", "(k h) d", (2, shape[1], 5, shape[0] // 5))
+    same_as_the_table([leaf], Checkpoint(str(tmp_path)), "bfloat16", on_host)
+
+
+def same_as_the_table(table: list[Leaf], checkpoint: Checkpoint, dtype: str, on_host: bool) -> None:
     place = SingleDeviceSharding(jax.devices()[0])
-    got = stream(table, checkpoint, dtype, {leaf.path: place for leaf in table}, on_host)
+    got = stream(table, checkpoint, dtype, {leaf.path: place for leaf in table}, on_host, small=0)
     for leaf in table:
         want = from_hf(leaf, checkpoint.read).astype(dtype)
         assert np.array_equal(np.asarray(got[leaf.path]).view(np.uint8), want.view(np.uint8)), leaf.path
