@@ -26,14 +26,9 @@ DTYPES = {
     "U8": np.dtype(np.uint8),
     "BOOL": np.dtype(np.bool_),
 }
-EXPONENT = {
-    "F64": np.uint64(0x7FF << 52),
-    "F32": np.uint32(0xFF << 23),
-    "F16": np.uint16(0x1F << 10),
-    "BF16": np.uint16(0xFF << 7),
-}
-"""The bits that are all set in NaN and infinity, and in no number."""
-CHUNK_BYTES = 2 << 20
+INFINITY = {"F64": 0x7FF << 52, "F32": 0xFF << 23, "F16": 0x1F << 10, "BF16": 0xFF << 7}
+"""The bits of infinity; NaN is above it, every other number below (the sign aside)."""
+CHUNK_BYTES = 1 << 19
 """Read at once: what was just read is looked at while it is in the cache."""
 
 
@@ -69,15 +64,25 @@ class Checkpoint:
     def entry(self, name: str) -> Entry:
         return self._find(name)[1]
 
-    def read(self, name: str, finite: bool = False) -> np.ndarray:
-        """One tensor, in memory of its own. Raises UserError naming it where it is missing or of an unknown type, or,
-        with `finite`, where it is not of floating point or holds NaN or infinity."""
-        file, entry = self._find(name)
-        if entry.dtype not in (EXPONENT if finite else DTYPES):
+    def dtype(self, name: str, finite: bool = True) -> np.dtype:
+        """Raises UserError for a type that weights cannot have (`finite`: that has no floating point)."""
+        _, entry = self._find(name)
+        if entry.dtype not in (INFINITY if finite else DTYPES):
             raise UserError(
                 f"a weight of type {entry.dtype} cannot be loaded", where=name, fix="give weights in BF16, F16 or F32"
             )
-        raw = np.empty(entry.bytes, np.uint8)
+        return DTYPES[entry.dtype]
+
+    def read(self, name: str, finite: bool = False, into: np.ndarray | None = None) -> np.ndarray:
+        """One tensor, in memory of its own or in `into` (contiguous, of its type and size).
+
+        Raises UserError naming it where it is missing or of an unknown type, or, with `finite`, where it is not of
+        floating point or holds NaN or infinity.
+        """
+        dtype = self.dtype(name, finite)
+        file, entry = self._find(name)
+        tensor = np.empty(entry.shape, dtype) if into is None else into
+        raw = tensor.reshape(-1).view(np.uint8)
         with open(file, "rb", buffering=0) as f:
             f.seek(entry.begin)
             for start in range(0, entry.bytes, CHUNK_BYTES):
@@ -85,7 +90,7 @@ class Checkpoint:
                 _read_into(f, chunk, name)
                 if finite and _spoiled(chunk, entry.dtype):
                     raise UserError("the weights hold NaN or infinity", where=name, fix="download or write them again")
-        return raw.view(DTYPES[entry.dtype]).reshape(entry.shape)
+        return tensor
 
     def _find(self, name: str) -> tuple[Path, Entry]:
         if name not in self.where:
@@ -105,5 +110,7 @@ def _read_into(f: RawIOBase, chunk: np.ndarray, name: str) -> None:
 
 
 def _spoiled(chunk: np.ndarray, dtype: str) -> bool:
-    mask = EXPONENT[dtype]
-    return bool((chunk.view(mask.dtype) & mask).max() == mask)
+    """Whether it holds NaN or infinity: as integers, those are the largest with the sign bit, or without."""
+    bits, size = INFINITY[dtype], DTYPES[dtype].itemsize
+    sign = 1 << (8 * size - 1)
+    return int(chunk.view(f"i{size}").max()) >= bits or int(chunk.view(f"u{size}").max()) >= sign + bits

@@ -52,7 +52,9 @@ class Decoder(nnx.Module):
             setattr(self, path, nnx.Param(value))
 
         def layer(path: str, number: int) -> Layer:
-            return Layer(spec.layers[number], spec.norm_eps, spec.norm_offset, _group(params, f"{path}."))
+            return Layer(
+                spec.layers[number], spec.norm_eps, spec.norm_offset, _group(params, f"{path}."), flat=not stacked
+            )
 
         if stacked:
             self.stacks = nnx.Dict({kind: layer(kind, spec.numbers(kind)[0]) for kind in spec.kinds})
@@ -68,7 +70,7 @@ class Decoder(nnx.Module):
         if self.spec.extra is None:
             return None
         table, w, norm = (getattr(self, name)[...] for name in ("extra_embed", "extra_in", "extra_in_norm"))
-        context = jnp.einsum("btd,dyp->ybtp", x, w, preferred_element_type=jnp.float32).astype(x.dtype)
+        context = jnp.einsum("btd,ypd->ybtp", x, w, preferred_element_type=jnp.float32).astype(x.dtype)
         context = context * jnp.asarray(self.spec.width**-0.5, x.dtype)
         context = rms_norm(context, norm, self.spec.norm_eps, self.spec.norm_offset)
         own = jnp.moveaxis(table[tokens], 2, 0) * jnp.asarray(self.spec.extra.dim**0.5, table.dtype)

@@ -4,8 +4,12 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.lax import RaggedDotDimensionNumbers, ragged_dot_general
 
 from models.spec import Experts
+
+BY_EXPERT = RaggedDotDimensionNumbers((((1,), (2,)), ((), ())), lhs_ragged_dimensions=[0], rhs_group_dimensions=[0])
+"""Rows [i d], grouped by expert, with weights [e o d]."""
 
 
 def route(scores: jax.Array, per_expert: jax.Array, spec: Experts) -> tuple[jax.Array, jax.Array]:
@@ -25,7 +29,7 @@ def mix(
     down: jax.Array,
     activate: Callable[[jax.Array], jax.Array],
 ) -> jax.Array:
-    """x [b t d], gate_up [e s d f], down [e f d] -> weighted sum of the chosen experts' outputs [b t d]."""
+    """x [b t d], gate_up [e s f d], down [e d f] -> weighted sum of the chosen experts' outputs [b t d]."""
     count = gate_up.shape[0]
     each = chosen.shape[-1]
     order = jnp.argsort(chosen.reshape(-1), stable=True)
@@ -33,9 +37,10 @@ def mix(
     rows = x.reshape(-1, x.shape[-1])[order // each]
 
     def product(a: jax.Array, w: jax.Array) -> jax.Array:
-        return jax.lax.ragged_dot(a, w, sizes, preferred_element_type=jnp.float32).astype(x.dtype)
+        return ragged_dot_general(a, w, sizes, BY_EXPERT, preferred_element_type=jnp.float32).astype(x.dtype)
 
-    out = product(activate(product(rows, gate_up[:, 0])) * product(rows, gate_up[:, 1]), down)
+    gate, up = jnp.split(product(rows, gate_up.reshape(count, -1, rows.shape[-1])), 2, axis=-1)
+    out = product(activate(gate) * up, down)
     out = out.astype(jnp.float32) * weights.reshape(-1)[order][:, None]
     summed = jnp.zeros((rows.shape[0] // each, x.shape[-1]), jnp.float32).at[order // each].add(out)
     return summed.reshape(x.shape).astype(x.dtype)

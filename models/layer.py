@@ -1,5 +1,6 @@
 """One decoder layer. Weights are named as the table's rows; attention over a cache or a sequence is the caller's."""
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -13,15 +14,15 @@ from models.experts import mix, route
 from models.spec import LayerSpec
 
 EQUATIONS = {
-    "q": "btd,dnh->btnh",
-    "kv": "btd,sdkh->sbtkh",
-    "k": "btd,dkh->btkh",
-    "o": "btnh,nhd->btd",
-    "gate_up": "btd,sdf->sbtf",
-    "down": "btf,fd->btd",
-    "router": "btd,de->bte",
-    "extra_gate": "btd,dp->btp",
-    "extra_out": "btp,pd->btd",
+    "q": "btd,nhd->btnh",
+    "kv": "btd,skhd->btskh",
+    "k": "btd,khd->btkh",
+    "o": "btnh,dnh->btd",
+    "gate_up": "btd,sfd->btsf",
+    "down": "btf,df->btd",
+    "router": "btd,ed->bte",
+    "extra_gate": "btd,pd->btp",
+    "extra_out": "btp,dp->btd",
 }
 ACTIVATIONS = {"gelu": partial(jax.nn.gelu, approximate=True), "silu": jax.nn.silu}
 
@@ -32,14 +33,25 @@ Attend = Callable[[jax.Array, KV | None], jax.Array]
 
 
 class Projection(nnx.Module):
-    """A matrix product that accumulates in float32; a module of its own so that qwix can adapt it by name."""
+    """A matrix product that accumulates in float32; a module of its own so that qwix can adapt it by name.
 
-    def __init__(self, equation: str, w: jax.Array):
+    Weights are in Hugging Face's order, (out, in), so that loading is copying. `flat` makes it a plain matrix product,
+    which few rows need on CPU: XLA rearranges weights of more than two axes at every call. qwix wants the einsum.
+    """
+
+    def __init__(self, equation: str, w: jax.Array, flat: bool):
         self.equation = equation
+        self.flat = flat
         self.w = nnx.Param(w)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return jnp.einsum(self.equation, x, self.w[...], preferred_element_type=jnp.float32).astype(x.dtype)
+        w = self.w[...]
+        if not self.flat:
+            return jnp.einsum(self.equation, x, w, preferred_element_type=jnp.float32).astype(x.dtype)
+        inner = math.prod(x.shape[2:])
+        rows, plain = x.reshape(-1, inner), w.reshape(-1, inner)
+        out = jnp.einsum("id,od->io", rows, plain, preferred_element_type=jnp.float32).astype(x.dtype)
+        return out.reshape(*x.shape[:2], *w.shape[: w.ndim - (x.ndim - 2)])
 
 
 def rms_norm(x: jax.Array, weight: jax.Array | None, eps: float, offset: float = 0.0) -> jax.Array:
@@ -61,13 +73,13 @@ class Layer(nnx.Module):
     down: Projection
     input_norm: nnx.Param[jax.Array]
 
-    def __init__(self, spec: LayerSpec, eps: float, offset: float, weights: Mapping[str, jax.Array]):
+    def __init__(self, spec: LayerSpec, eps: float, offset: float, weights: Mapping[str, jax.Array], flat: bool):
         self.spec = spec
         self.eps = eps
         self.offset = offset
         for name, value in weights.items():
             equation = EQUATIONS.get("k" if name == "kv" and spec.k_is_v else name)
-            setattr(self, name, Projection(equation, value) if equation else nnx.Param(value))
+            setattr(self, name, Projection(equation, value, flat) if equation else nnx.Param(value))
 
     def norm(self, name: str, x: jax.Array) -> jax.Array:
         return rms_norm(x, getattr(self, name)[...], self.eps, self.offset)
@@ -98,13 +110,13 @@ class Layer(nnx.Module):
 
     def keys_values(self, h: jax.Array, positions: jax.Array) -> KV:
         kv = self.kv(h)
-        k, v = (kv, kv) if self.spec.k_is_v else (kv[0], kv[1])
+        k, v = (kv, kv) if self.spec.k_is_v else (kv[:, :, 0], kv[:, :, 1])
         k = rotate(self.norm("k_norm", k) if self.spec.qk_norm else k, positions, self.spec.rope)
         return k, rms_norm(v, None, self.eps) if self.spec.v_norm else v
 
     def mlp(self, h: jax.Array) -> jax.Array:
-        gate, up = self.gate_up(h)
-        return self.down(self.activate(gate) * up)
+        both = self.gate_up(h)
+        return self.down(self.activate(both[:, :, 0]) * both[:, :, 1])
 
     def mixture(self, x: jax.Array) -> jax.Array:
         """The experts' output for x [b t d], which is not normed yet."""

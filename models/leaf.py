@@ -55,6 +55,12 @@ class Leaf:
         return tuple(math.prod(self.size[x] for x in group) for group in self.groups)
 
     @property
+    def in_hf_order(self) -> bool:
+        """Whether an HF tensor's bytes are ours as they are."""
+        flat = tuple(x for group in self.groups for x in group)
+        return flat == tuple(x for x in self.letters if x not in self.stacked)
+
+    @property
     def is_product(self) -> bool:
         """Whether it is the weight of a matrix product that LoRA can adapt (tables of tokens and stacks of experts
         are not)."""

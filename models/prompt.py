@@ -7,20 +7,18 @@ spells one, the row goes through a twin tokenizer that knows the control tokens 
 
 import hashlib
 import json
-import re
-import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from jinja2.exceptions import TemplateError
-from tokenizers import AddedToken, Encoding, Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from common.errors import UserError
+from models.guard import Guard
+from models.spans import by_bytes, by_offsets
 
 Message = dict[str, str]
 _HOLE = "\ufdd0hole\ufdd1"
@@ -45,6 +43,15 @@ class Rendered:
     guarded: bool = False
 
 
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of the rendered text, for people: a control token, or text."""
+
+    text: str
+    supervised: bool
+    control: bool
+
+
 def load_tokenizer(path: str) -> PreTrainedTokenizerFast:
     """Load the fast tokenizer of a local model folder."""
     if not (Path(path) / "tokenizer.json").is_file():
@@ -67,80 +74,12 @@ def template_digest(tokenizer: PreTrainedTokenizerFast) -> str:
     return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
 
 
-def _any_of(words: Iterable[str]) -> str:
-    """A pattern that matches any of the words, longest first, branching by letter: a vocabulary may list thousands."""
-    heads: dict[str, list[str]] = {}
-    for word in words:
-        heads.setdefault(word[:1], []).append(word[1:])
-    ends = "" in heads
-    heads.pop("", None)
-    branches = [re.escape(letter) + (_any_of(tails) if tails != [""] else "") for letter, tails in heads.items()]
-    return f"(?:{'|'.join(branches)}){'?' if ends else ''}" if branches else ""
+_GUARDS: WeakKeyDictionary[PreTrainedTokenizerFast, Guard] = WeakKeyDictionary()
 
 
-class _Guard:
-    """What keeps content from turning into control tokens, for one tokenizer."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerFast):
-        self.backend = tokenizer.backend_tokenizer
-        added = self.backend.get_added_tokens_decoder()
-        self.special = {token.content: (i, token) for i, token in added.items() if token.special}
-        self.spelled = re.compile(_any_of(self.special)) if self.special else re.compile(r"(?!)")
-        self.normalized = any(token.normalized for _, token in self.special.values())
-        self.nonce = secrets.token_hex(8)
-        words = list(self.special)
-        self.content_names = {word: f"\ufdd0{self.nonce}c{i}\ufdd1" for i, word in enumerate(words)}
-        self.token_names = {word: f"\ufdd0{self.nonce}t{i}\ufdd1" for i, word in enumerate(words)}
-        self.words = {name: word for names in (self.content_names, self.token_names) for word, name in names.items()}
-        self.in_content = re.compile(f"\ufdd0{self.nonce}c\\d+\ufdd1")
-        self.named = re.compile(f"\ufdd0{self.nonce}[ct]\\d+\ufdd1")
-        self.is_marker = np.zeros(max(self.backend.get_vocab().values()) + 1, bool)
-        self.is_marker[[i for i, token in added.items() if not token.content.isspace()]] = True
-
-    def needed(self, contents: Iterable[str]) -> bool:
-        return self.normalized or any(self.spelled.search(content) for content in contents)
-
-    def hide(self, content: str) -> str:
-        return self.spelled.sub(lambda m: self.content_names[m[0]], content)
-
-    def name_tokens(self, rendered: str) -> str:
-        """The template's control tokens get their secret names; what content spelled is put back, as text."""
-        named = self.spelled.sub(lambda m: self.token_names[m[0]], rendered)
-        return self.in_content.sub(lambda m: self.words[m[0]], named)
-
-    def plain(self, text: str) -> str:
-        return self.named.sub(lambda m: self.words[m[0]], text)
-
-    @cached_property
-    def twin(self) -> tuple[Tokenizer, np.ndarray]:
-        """A copy that reads control spellings as text, and the table from its ids to the original's."""
-        twin = Tokenizer.from_str(self.backend.to_str())
-        twin.no_truncation()
-        twin.no_padding()
-        twin.encode_special_tokens = True
-        for word, (_, token) in self.special.items():
-            secret = AddedToken(
-                self.token_names[word],
-                single_word=token.single_word,
-                lstrip=token.lstrip,
-                rstrip=token.rstrip,
-                normalized=False,
-                special=False,
-            )
-            twin.add_tokens([secret])
-        vocabulary = twin.get_vocab()
-        table = np.arange(max(vocabulary.values()) + 1, dtype=np.int32)
-        for word, (original, _) in self.special.items():
-            table[vocabulary[self.token_names[word]]] = original
-        return twin, table
-
-
-_GUARDS: WeakKeyDictionary[PreTrainedTokenizerFast, _Guard] = WeakKeyDictionary()
-
-
-def _guard(tokenizer: PreTrainedTokenizerFast) -> _Guard:
+def _guard(tokenizer: PreTrainedTokenizerFast) -> Guard:
     if tokenizer not in _GUARDS:
-        _GUARDS[tokenizer] = _Guard(tokenizer)
+        _GUARDS[tokenizer] = Guard(tokenizer)
     return _GUARDS[tokenizer]
 
 
@@ -177,7 +116,7 @@ def _answer(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message]) -> 
 
 
 def _earlier(
-    tokenizer: PreTrainedTokenizerFast, guard: "_Guard", text: str, messages: Sequence[Message], i: int, generate: bool
+    tokenizer: PreTrainedTokenizerFast, guard: Guard, text: str, messages: Sequence[Message], i: int, generate: bool
 ) -> tuple[int, int]:
     """The span of assistant turn `i` in `text`, which starts with `messages` rendered."""
     upto = _apply(tokenizer, messages[: i + 1])
@@ -194,7 +133,7 @@ def _earlier(
 
 
 def _shown(
-    tokenizer: PreTrainedTokenizerFast, guard: "_Guard", messages: Sequence[Message]
+    tokenizer: PreTrainedTokenizerFast, guard: Guard, messages: Sequence[Message]
 ) -> tuple[str, list[tuple[int, int]]]:
     """The conversation as the model sees it, and the spans from the end of each answer's prompt to its turn's end."""
     answered = messages[-1]["role"] == "assistant" if messages else False
@@ -240,43 +179,55 @@ def render_text(tokenizer: PreTrainedTokenizerFast, text: str) -> Rendered:
     return Rendered(text, ((0, len(text)),), guarded=_guard(tokenizer).needed([text]))
 
 
-def _token_span(encoding: Encoding, ids: np.ndarray, text: str, span: tuple[int, int], markers: np.ndarray) -> slice:
-    """The tokens of a span of characters, without what the template writes after the end-of-turn token."""
-    start, end = span
-    first = next((t for c in range(start, end) if (t := encoding.char_to_token(c)) is not None), None)
-    last = next((t for c in range(end - 1, start - 1, -1) if (t := encoding.char_to_token(c)) is not None), None)
-    if first is None or last is None:
-        return slice(0, 0)
-    stop = last + 1
-    while stop < len(ids) and (chars := encoding.token_to_chars(stop)) is not None and chars[0] < end:
-        stop += 1  # a character of several tokens
-    ends = np.flatnonzero(markers[ids[first:stop]])
-    if len(ends):
-        turn_end = first + int(ends[-1])
-        chars = encoding.token_to_chars(turn_end)
-        if chars is not None and not text[chars[1] : end].strip():
-            stop = turn_end + 1
-    return slice(first, stop)
+def _encoded(
+    tokenizer: PreTrainedTokenizerFast, rendered: Sequence[Rendered], guarded: bool
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Ids and masks by the tokenizer's character offsets; `guarded`: by the twin that reads control words as text."""
+    guard = _guard(tokenizer)
+    backend, table = guard.twin if guarded else (guard.backend, None)
+    found = []
+    encodings = backend.encode_batch([one.text for one in rendered], add_special_tokens=False)
+    for one, encoding in zip(rendered, encodings, strict=True):
+        ids = np.asarray(encoding.ids, np.int32)
+        ids = ids if table is None else table[ids]
+        found.append((ids, by_offsets(encoding, one.text, one.spans, ids, guard.is_marker)))
+    return found
 
 
 def tokenize(tokenizer: PreTrainedTokenizerFast, rendered: Sequence[Rendered]) -> list[tuple[np.ndarray, np.ndarray]]:
     """Token ids (int32) and mask (bool) of each text; tokenised in parallel, the interpreter lock released."""
     guard = _guard(tokenizer)
-    found: list[tuple[np.ndarray, np.ndarray]] = [(np.zeros(0, np.int32), np.zeros(0, bool))] * len(rendered)
-    for guarded in (False, True):
-        places = [i for i, one in enumerate(rendered) if one.guarded == guarded]
-        if not places:
-            continue
-        backend, table = guard.twin if guarded else (guard.backend, None)
-        encodings = backend.encode_batch([rendered[i].text for i in places], add_special_tokens=False)
-        for i, encoding in zip(places, encodings, strict=True):
-            ids = np.asarray(encoding.ids, np.int32)
-            ids = ids if table is None else table[ids]
-            mask = np.zeros(len(ids), bool)
-            for span in rendered[i].spans:
-                mask[_token_span(encoding, ids, rendered[i].text, span, guard.is_marker)] = True
+    found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    plain = [i for i, one in enumerate(rendered) if not one.guarded] if guard.byte_counts.counts is not None else []
+    encodings = guard.backend.encode_batch_fast([rendered[i].text for i in plain], add_special_tokens=False)
+    for i, encoding in zip(plain, encodings, strict=True):
+        ids = np.asarray(encoding.ids, np.int32)
+        mask = by_bytes(rendered[i].text, rendered[i].spans, ids, guard.byte_counts, guard.is_marker)
+        if mask is not None:
             found[i] = (ids, mask)
-    return found
+    for guarded in (False, True):
+        places = [i for i, one in enumerate(rendered) if i not in found and one.guarded == guarded]
+        if places:
+            found.update(zip(places, _encoded(tokenizer, [rendered[i] for i in places], guarded), strict=True))
+    return [found[i] for i in range(len(rendered))]
+
+
+def pieces(tokenizer: PreTrainedTokenizerFast, rendered: Rendered) -> list[Piece]:
+    """The text in pieces, each of one kind: a control token, or text that is supervised or is not."""
+    guard = _guard(tokenizer)
+    backend, table = guard.twin if rendered.guarded else (guard.backend, None)
+    encoding = backend.encode(rendered.text, add_special_tokens=False)
+    ids = np.asarray(encoding.ids, np.int32)
+    ids = ids if table is None else table[ids]
+    mask = by_offsets(encoding, rendered.text, rendered.spans, ids, guard.is_marker)
+    starts = [offset[0] for offset in encoding.offsets]
+    kinds = [(bool(supervised), int(i) if i in guard.control else -1) for supervised, i in zip(mask, ids, strict=True)]
+    cuts = [t for t in range(len(ids)) if t == 0 or kinds[t] != kinds[t - 1] or kinds[t][1] >= 0]
+    ends = [*(starts[t] for t in cuts[1:]), len(rendered.text)]
+    return [
+        Piece(guard.plain(rendered.text[starts[t] : end]), kinds[t][0], kinds[t][1] >= 0)
+        for t, end in zip(cuts, ends, strict=True)
+    ]
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message]) -> Encoded:

@@ -23,8 +23,6 @@ from models.leaf import Leaf, in_our_order
 WORKERS = 2
 ALIGNMENT = 64
 """Bytes; XLA copies host buffers that are aligned to less."""
-TILE = 256
-"""Rows and columns that are transposed at a time: 128 KiB of bf16, which the second-level cache holds."""
 SMALL = 64 << 20
 """Stacks up to this size are made on the host and sent whole."""
 IN_FLIGHT = 512 << 20
@@ -66,7 +64,15 @@ class Parts:
             pairs = list(zip(at, bounds, strict=True))
             if all(i is None or start <= i < stop for i, (start, stop) in pairs):
                 to = buffer[(*(slice(None) if i is None else i - start for i, (start, _) in pairs), ...)]
-                _copy(to, tensor[tuple(slice(*bound) for i, bound in pairs if i is None)])
+                to[...] = tensor[tuple(slice(*bound) for i, bound in pairs if i is None)]
+
+    def straight(self, at: tuple[int | None, ...], dtype: np.dtype) -> np.ndarray | None:
+        """The memory itself that `fill` would fill, where one piece of it takes the tensor's bytes as they are."""
+        buffers = list(self.buffers.values())
+        if len(buffers) > 1 or buffers[0].shape != self.shape or buffers[0].dtype != dtype:
+            return None
+        to = buffers[0][(*(slice(None) if i is None else i for i in at), ...)]
+        return to if to.flags.c_contiguous else None
 
     def put(self) -> jax.Array:
         arrays = [jax.device_put(self.buffers[bounds], device) for device, bounds in self.of_device.items()]
@@ -81,35 +87,16 @@ def _aligned(shape: tuple[int, ...], dtype: str) -> np.ndarray:
     return raw[start : start + size].view(kind).reshape(shape)
 
 
-def _copy(to: np.ndarray, source: np.ndarray) -> None:
-    """Copy and cast; where the axes change places, tile by tile (numpy alone is five times slower: cache misses)."""
-    if to.dtype == source.dtype:
-        plain = np.dtype(f"u{to.itemsize}")
-        to, source = to.view(plain), source.view(plain)
-    last = source.ndim - 1
-    near = min(range(source.ndim), key=lambda i: source.strides[i], default=last)
-    if near == last:
-        to[...] = source
-        return
-    outer = [range(n) for i, n in enumerate(source.shape) if i not in (near, last)]
-    for rest in np.ndindex(*(len(n) for n in outer)):
-        at = iter(rest)
-        index = tuple(slice(None) if i in (near, last) else next(at) for i in range(source.ndim))
-        _transpose(to[index], source[index])
-
-
-def _transpose(to: np.ndarray, source: np.ndarray) -> None:
-    for i in range(0, source.shape[0], TILE):
-        for j in range(0, source.shape[1], TILE):
-            to[i : i + TILE, j : j + TILE] = source[i : i + TILE, j : j + TILE].astype(to.dtype, order="K")
-
-
 def _fill(job: Job, parts: Parts, read: Read, checkpoint: Checkpoint) -> None:
     name, index = read
     at = dict(zip(job.leaf.stacked, index, strict=True)) if job.slot is None else {}
     letters = job.leaf.letters if job.slot is None else [x for x in job.leaf.letters if x not in job.leaf.stacked]
-    tensor = in_our_order(job.leaf, name, checkpoint.read(name, finite=True))
-    parts.fill(tuple(at.get(x) for x in letters), tensor)
+    place = tuple(at.get(x) for x in letters)
+    to = parts.straight(place, checkpoint.dtype(name)) if job.leaf.in_hf_order else None
+    if to is not None and checkpoint.entry(name).shape == job.leaf.hf_shape:
+        checkpoint.read(name, finite=True, into=to)
+    else:
+        parts.fill(place, in_our_order(job.leaf, name, checkpoint.read(name, finite=True)))
 
 
 def _made(job: Job, dtype: str, checkpoint: Checkpoint) -> Parts:

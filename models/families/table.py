@@ -21,14 +21,14 @@ Row = tuple[str, tuple[str, ...], str, str]
 
 def _attention(layer: LayerSpec) -> list[Row]:
     rows: list[Row] = [
-        ("q", ("self_attn.q_proj.weight",), "d n h", "(n h) d"),
-        ("o", ("self_attn.o_proj.weight",), "n h d", "d (n h)"),
+        ("q", ("self_attn.q_proj.weight",), "n h d", "(n h) d"),
+        ("o", ("self_attn.o_proj.weight",), "d n h", "d (n h)"),
     ]
     if layer.kv_from is None and layer.k_is_v:
-        rows.insert(1, ("kv", ("self_attn.k_proj.weight",), "d k h", "(k h) d"))
+        rows.insert(1, ("kv", ("self_attn.k_proj.weight",), "k h d", "(k h) d"))
     elif layer.kv_from is None:
         both = ("self_attn.k_proj.weight", "self_attn.v_proj.weight")
-        rows.insert(1, ("kv", both, "s d k h", "(k h) d"))
+        rows.insert(1, ("kv", both, "s k h d", "(k h) d"))
     if layer.qk_norm:
         rows.append(("q_norm", ("self_attn.q_norm.weight",), "h", "h"))
         if layer.kv_from is None:
@@ -38,19 +38,19 @@ def _attention(layer: LayerSpec) -> list[Row]:
 
 def _experts() -> list[Row]:
     return [
-        ("router", ("router.proj.weight",), "d e", "e d"),
+        ("router", ("router.proj.weight",), "e d", "e d"),
         ("router_scale", ("router.scale",), "d", "d"),
         ("expert_scale", ("router.per_expert_scale",), "e", "e"),
-        ("experts_gate_up", ("experts.gate_up_proj",), "e s d g", "e (s g) d"),
-        ("experts_down", ("experts.down_proj",), "e g d", "e d g"),
+        ("experts_gate_up", ("experts.gate_up_proj",), "e s g d", "e (s g) d"),
+        ("experts_down", ("experts.down_proj",), "e d g", "e d g"),
         *((ours, (f"{theirs}.weight",), "d", "d") for ours, theirs in EXPERT_NORMS.items()),
     ]
 
 
 def _extras() -> list[Row]:
     return [
-        ("extra_gate", ("per_layer_input_gate.weight",), "d p", "p d"),
-        ("extra_out", ("per_layer_projection.weight",), "p d", "d p"),
+        ("extra_gate", ("per_layer_input_gate.weight",), "p d", "p d"),
+        ("extra_out", ("per_layer_projection.weight",), "d p", "d p"),
         ("extra_norm", ("post_per_layer_input_norm.weight",), "d", "d"),
     ]
 
@@ -60,8 +60,8 @@ def layer_rows(spec: DecoderSpec, layer: LayerSpec, path: str, numbers: tuple[in
     size = {"d": spec.width, "n": layer.heads, "k": layer.kv_heads, "h": layer.head_dim, "f": layer.mlp_dim, "s": 2}
     rows = [
         *_attention(layer),
-        ("gate_up", ("mlp.gate_proj.weight", "mlp.up_proj.weight"), "s d f", "f d"),
-        ("down", ("mlp.down_proj.weight",), "f d", "d f"),
+        ("gate_up", ("mlp.gate_proj.weight", "mlp.up_proj.weight"), "s f d", "f d"),
+        ("down", ("mlp.down_proj.weight",), "d f", "d f"),
     ]
     norms = POST_NORMED if layer.post_norms else PRE_NORMED
     rows += [(ours, (f"{theirs}.weight",), "d", "d") for ours, theirs in norms.items()]
@@ -93,7 +93,7 @@ def rows(spec: DecoderSpec, stacked: bool) -> list[Leaf]:
         y, p, u = len(spec.layers), spec.extra.dim, spec.extra.vocab
         table += [
             Leaf("extra_embed", (f"{at}embed_tokens_per_layer.weight",), "v y p", "v (y p)", (u, y, p)),
-            Leaf("extra_in", (f"{at}per_layer_model_projection.weight",), "d y p", "(y p) d", (d, y, p)),
+            Leaf("extra_in", (f"{at}per_layer_model_projection.weight",), "y p d", "(y p) d", (y, p, d)),
             Leaf("extra_in_norm", (f"{at}per_layer_projection_norm.weight",), "p", "p", (p,)),
         ]
     if stacked:

@@ -48,7 +48,7 @@ def test_frequencies_of_rope_scaling() -> None:
 def test_experts_are_a_weighted_sum_of_dense_ones() -> None:
     random = np.random.default_rng(1)
     x, scores = (random.standard_normal(shape).astype(np.float32) for shape in ((2, 5, 8), (2, 5, 6)))
-    gate_up, down = (random.standard_normal(shape).astype(np.float32) for shape in ((6, 2, 8, 4), (6, 4, 8)))
+    gate_up, down = (random.standard_normal(shape).astype(np.float32) for shape in ((6, 2, 4, 8), (6, 8, 4)))
     scale = random.random(6).astype(np.float32)
     chosen, weights = route(jnp.asarray(scores), jnp.asarray(scale), Experts(6, 2, 4))
     got = mix(jnp.asarray(x), chosen, weights, jnp.asarray(gate_up), jnp.asarray(down), jax.nn.relu)
@@ -57,6 +57,6 @@ def test_experts_are_a_weighted_sum_of_dense_ones() -> None:
     share = np.zeros_like(scores)
     picked = np.exp(np.take_along_axis(scores, best, -1))
     np.put_along_axis(share, best, picked / picked.sum(-1, keepdims=True), -1)
-    gate, up = np.einsum("btd,esdf->sbtef", x, gate_up)
-    every = np.einsum("btef,efd->bted", np.maximum(gate, 0) * up, down)
+    gate, up = np.einsum("btd,esfd->sbtef", x, gate_up)
+    every = np.einsum("btef,edf->bted", np.maximum(gate, 0) * up, down)
     np.testing.assert_allclose(got, np.einsum("bted,bte->btd", every, share * scale), atol=1e-4)

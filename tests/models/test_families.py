@@ -225,15 +225,15 @@ def test_the_table_of_layers_that_borrow(case: Callable[[str], Case]) -> None:
     assert [layer.kv_from for layer in spec.layers] == [None] * 5 + [2, 4, 4, 2]
     assert spec.parts == (range(0, 2), range(2, 5), range(5, 9))
     assert {leaf.path: leaf.shape for leaf in rows(spec, True) if leaf.path.startswith("sliding_borrowing.")} == {
-        "sliding_borrowing.q": (2, 32, 4, 16),
-        "sliding_borrowing.o": (2, 4, 16, 32),
+        "sliding_borrowing.q": (2, 4, 16, 32),
+        "sliding_borrowing.o": (2, 32, 4, 16),
         "sliding_borrowing.q_norm": (2, 16),
-        "sliding_borrowing.gate_up": (2, 2, 32, 96),
-        "sliding_borrowing.down": (2, 96, 32),
+        "sliding_borrowing.gate_up": (2, 2, 96, 32),
+        "sliding_borrowing.down": (2, 32, 96),
         **{f"sliding_borrowing.{n}_norm": (2, 32) for n in ("input", "post_attention", "pre_mlp", "post_mlp", "extra")},
         "sliding_borrowing.scalar": (2,),
-        "sliding_borrowing.extra_gate": (2, 32, 8),
-        "sliding_borrowing.extra_out": (2, 8, 32),
+        "sliding_borrowing.extra_gate": (2, 8, 32),
+        "sliding_borrowing.extra_out": (2, 32, 8),
     }
     assert carried(spec, "model.layers.5.self_attn.k_proj.weight")
     assert not carried(spec, "model.layers.4.self_attn.k_proj.weight")

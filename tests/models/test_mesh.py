@@ -84,7 +84,7 @@ def test_logits_are_those_of_one_device(child: dict[str, Any]) -> None:
 def test_what_eight_does_not_divide_is_whole_on_every_device(child: dict[str, Any]) -> None:
     placed = child["odd"]["placed"]["1,8"]
     assert not any("tp" in axes for axes in placed.values())
-    assert placed["sliding.q"] == [None, "fsdp", None, None]
+    assert placed["sliding.q"] == [None, None, None, "fsdp"]
 
 
 def expected(fsdp: int, tp: int) -> dict[str, list[str | None]]:
@@ -93,17 +93,17 @@ def expected(fsdp: int, tp: int) -> dict[str, list[str | None]]:
     tree: dict[str, list[str | None]] = {
         "embed": ["tp", "fsdp"],
         "final_norm": ["fsdp"],
-        "sliding.q": [None, "fsdp", "tp", None],
-        "sliding.kv": [None, None, "fsdp", "tp", None],
-        "sliding.o": [None, "tp", None, "fsdp"],
-        "sliding.gate_up": [None, None, "fsdp", "tp"],
-        "sliding.down": [None, "tp", "fsdp"],
+        "sliding.q": [None, "tp", None, "fsdp"],
+        "sliding.kv": [None, None, "tp", None, "fsdp"],
+        "sliding.o": [None, "fsdp", "tp", None],
+        "sliding.gate_up": [None, None, "tp", "fsdp"],
+        "sliding.down": [None, "fsdp", "tp"],
         "sliding.scalar": [None],
-        "global.q": [None, "fsdp", "tp", None],
-        "global.kv": [None, "fsdp", None if tp == 8 else "tp", None],
-        "global.o": [None, "tp", None, "fsdp"],
-        "global.gate_up": [None, None, "fsdp", "tp"],
-        "global.down": [None, "tp", "fsdp"],
+        "global.q": [None, "tp", None, "fsdp"],
+        "global.kv": [None, None if tp == 8 else "tp", None, "fsdp"],
+        "global.o": [None, "fsdp", "tp", None],
+        "global.gate_up": [None, None, "tp", "fsdp"],
+        "global.down": [None, "fsdp", "tp"],
         "global.scalar": [None],
     }
     for kind in ("sliding", "global"):
