@@ -2,8 +2,9 @@
 
     python benchmarks/loading.py [--gigabytes 2] [--runs 3]
 
-Prints the seconds of `cat` and of a load (both from the page cache, best of the runs), and the host memory that a load
-takes at its peak above the loaded model (resident set, /proc/self/status).
+Prints the seconds of `cat`, of reading the same bytes into fresh memory with two threads (what a load that did nothing
+else would take: `cat` keeps nothing, and a page's first touch costs), and of a load, all from the page cache, best of
+the runs; and the host memory that a load takes at its peak above the loaded model (resident set, /proc/self/status).
 """
 
 import argparse
@@ -53,6 +54,27 @@ seconds = time.perf_counter() - start
 model = sum(value.nbytes for value in params.values())
 peak = kilobytes("VmHWM") * 1024
 print(json.dumps({"seconds": seconds, "model": model, "above": peak - before * 1024 - model}))
+"""
+
+
+FLOOR = """
+import sys, time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+import numpy as np
+
+def read(path):
+    buffer = np.empty(path.stat().st_size, np.uint8)
+    with open(path, "rb", buffering=0) as f:
+        done = 0
+        while count := f.readinto(buffer.data[done : done + (1 << 19)]):
+            done += count
+    return buffer
+
+start = time.perf_counter()
+with ThreadPoolExecutor(2) as pool:
+    kept = list(pool.map(read, Path(sys.argv[1]).glob("*.safetensors")))
+print(time.perf_counter() - start)
 """
 
 
@@ -117,6 +139,10 @@ def load(folder: Path, form: str) -> dict[str, float]:
     return json.loads(done.stdout)
 
 
+def floor(folder: Path) -> float:
+    return float(subprocess.check_output([sys.executable, "-c", FLOOR, str(folder)]))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gigabytes", type=float, default=2.0)
@@ -126,12 +152,14 @@ def main() -> None:
         folder = Path(temp)
         largest = generate(folder, args.gigabytes * 1e9)
         reading = min(cat(folder) for _ in range(args.runs))
-        print(f"largest tensor {largest / 1e6:.0f} MB; cat: {reading:.2f} s")
+        fresh = min(floor(folder) for _ in range(args.runs))
+        print(f"largest tensor {largest / 1e6:.0f} MB; cat: {reading:.2f} s; into fresh memory: {fresh:.2f} s")
         for form in ("stacked", "layer by layer"):
             runs = [load(folder, form) for _ in range(args.runs)]
             seconds, above = min(run["seconds"] for run in runs), max(run["above"] for run in runs)
             print(
-                f"{form}: {runs[0]['model'] / 1e9:.2f} GB in {seconds:.2f} s = {seconds / reading:.2f} x cat; "
+                f"{form}: {runs[0]['model'] / 1e9:.2f} GB in {seconds:.2f} s = {seconds / reading:.2f} x cat, "
+                f"{seconds / fresh:.2f} x reading into fresh memory; "
                 f"peak host memory above the model {above / 1e6:.0f} MB"
             )
 

@@ -6,14 +6,16 @@ Nothing is allocated or compiled: `python benchmarks/lowering.py [--layers 12 60
 import argparse
 import dataclasses
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from models.choice import Attention
 from models.config import HardwareConfig
-from models.decoder import Decoder
+from models.decoder import Decoder, Remat
 from models.families import gemma4, rows
 from models.lora import add_lora
 from models.mesh import make_mesh
@@ -49,22 +51,36 @@ def gemma4_31b(layers: int) -> DecoderSpec:
     return dataclasses.replace(spec, layers=spec.layers[:layers])
 
 
-def lowered_step(spec: DecoderSpec, length: int) -> str:
-    """The text of the lowered train step, batch of one row."""
+def abstract_step(
+    spec: DecoderSpec,
+    length: int,
+    batch_size: int = 1,
+    attention: Attention | None = None,
+    remat: Remat = "full",
+) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """The LoRA train step, and its arguments as shapes."""
     mesh = make_mesh(HardwareConfig())
-    config = TrainConfig(remat="full")
+    config = TrainConfig(remat=remat)
     lora = config.lora
 
     def make() -> Decoder:
         values = {leaf.path: jnp.zeros(leaf.shape, jnp.bfloat16) for leaf in rows(spec, stacked=True)}
         return add_lora(Decoder(spec, values, stacked=True), mesh, lora.rank, lora.alpha, lora.targets, 0)
 
-    graph, trained, frozen = nnx.split(nnx.eval_shape(make), nnx.LoRAParam, ...)
+    decoder = nnx.eval_shape(make)
+    decoder.attention = attention or decoder.attention
+    graph, trained, frozen = nnx.split(decoder, nnx.LoRAParam, ...)
     trainer = make_trainer(config, graph, "bfloat16", 100)
     opt_state = jax.eval_shape(trainer.optimizer.init, trained)
-    ids = jax.ShapeDtypeStruct((1, length), jnp.int32)
-    batch = {"tokens": ids, "positions": ids, "segments": ids, "mask": jax.ShapeDtypeStruct((1, length), jnp.bool_)}
-    return jax.jit(trainer.step).lower(trained, opt_state, frozen, batch).as_text()
+    ids = jax.ShapeDtypeStruct((batch_size, length), jnp.int32)
+    batch = {"tokens": ids, "positions": ids, "segments": ids, "mask": jax.ShapeDtypeStruct(ids.shape, jnp.bool_)}
+    return trainer.step, (trained, opt_state, frozen, batch)
+
+
+def lowered(spec: DecoderSpec, length: int) -> str:
+    """The program's text."""
+    step, arguments = abstract_step(spec, length)
+    return jax.jit(step).lower(*arguments).as_text()
 
 
 def main() -> None:
@@ -74,7 +90,7 @@ def main() -> None:
     args = parser.parse_args()
     for layers in args.layers:
         start, cpu = time.monotonic(), time.process_time()
-        text = lowered_step(gemma4_31b(layers), args.length)
+        text = lowered(gemma4_31b(layers), args.length)
         seconds, used = time.monotonic() - start, time.process_time() - cpu
         print(f"{layers} layers: {seconds:.2f} s ({used:.2f} s of CPU), {text.count(chr(10))} lines of program")
 

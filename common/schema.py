@@ -5,6 +5,7 @@ belongs to a stage's fingerprint; its own spelling does not.
 """
 
 import os
+import re
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
@@ -12,6 +13,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def is_remote(path: str) -> bool:
+    """Whether a model's path names nothing here, but is a URL or can be a Hub id."""
+    return "://" in path or (_HUB_ID.fullmatch(path) is not None and not os.path.exists(path))
 
 
 class InputMarker:

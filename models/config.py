@@ -6,11 +6,18 @@ from pydantic import Field
 
 from common.schema import InputPath, Section
 
+AttentionName = Literal["auto", "exact", "blockwise", "splash", "cudnn"]
+
 
 class ModelConfig(Section):
     """`model`: the base model."""
 
-    path: InputPath = Field(description="Folder with config.json, tokenizer and safetensors, or a Hub id")
+    path: InputPath = Field(description="Folder with config.json, tokenizer and safetensors, a Hub id, or gs://...")
+    revision: str | None = Field(default=None, description="Of a Hub id: a commit, tag or branch")
+    staging: str | None = Field(
+        default=None,
+        description="Folder that models are fetched to; None: Hugging Face's cache, ~/.cache/tapeout for URLs",
+    )
     dtype: Literal["float32", "bfloat16"] = Field(
         default="float32", description="Type the weights are held and computed in"
     )

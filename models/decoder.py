@@ -6,28 +6,35 @@ to later ones are walked one by one between two scans.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import Mesh
 
-from models.attention import attend, visible
-from models.layer import KV, Layer, rms_norm
+from models.choice import Attention
+from models.config import AttentionName
+from models.layer import KV, Layer, Projection, rms_norm
+from models.quantized import Quantized, plain, product
 from models.spec import DecoderSpec, period
 
-Remat = Literal["none", "full", "dots"]
+Remat = Literal["none", "full", "dots", "offload"]
 Lent = dict[int, KV]
 """Keys and values that later layers borrow, by the number of their layer."""
+Masks = dict[str, jax.Array | None]
+"""By layer kind; None where its attention makes its own."""
 
 POLICIES = {
     "full": jax.checkpoint_policies.nothing_saveable,
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "offload": jax.checkpoint_policies.offload_dot_with_no_batch_dims("device", "pinned_host"),
 }
 
 
-def _group(params: Mapping[str, jax.Array], prefix: str) -> dict[str, jax.Array]:
+def _group(params: Mapping[str, jax.Array | Quantized], prefix: str) -> dict[str, jax.Array | Quantized]:
     return {path[len(prefix) :]: value for path, value in params.items() if path.startswith(prefix)}
 
 
@@ -40,11 +47,16 @@ class Decoder(nnx.Module):
     unembed: nnx.Param[jax.Array]
 
     def __init__(
-        self, spec: DecoderSpec, params: Mapping[str, jax.Array], stacked: bool, trained: type = nnx.LoRAParam
+        self,
+        spec: DecoderSpec,
+        params: Mapping[str, jax.Array | Quantized],
+        stacked: bool,
+        trained: type = nnx.LoRAParam,
     ):
         self.spec = spec
         self.stacked = stacked
         self.trained = trained
+        self.attention = Attention()
         outside = {path: value for path, value in params.items() if "." not in path}
         self.embed = nnx.Param(outside.pop("embed"))
         self.final_norm = nnx.Param(outside.pop("final_norm"))
@@ -52,18 +64,23 @@ class Decoder(nnx.Module):
             setattr(self, path, nnx.Param(value))
 
         def layer(path: str, number: int) -> Layer:
-            return Layer(
-                spec.layers[number], spec.norm_eps, spec.norm_offset, _group(params, f"{path}."), flat=not stacked
-            )
+            return Layer(spec.layers[number], spec.norm_eps, spec.norm_offset, _group(params, f"{path}."))
 
         if stacked:
             self.stacks = nnx.Dict({kind: layer(kind, spec.numbers(kind)[0]) for kind in spec.kinds})
         else:
             self.layers = nnx.List([layer(f"layers.{i}", i) for i in range(len(spec.layers))])
 
+    def run_on(self, mesh: Mesh | None, attention: AttentionName = "auto") -> None:
+        """Say where this decoder runs (None: one device), from which its products and its attention take their form."""
+        self.attention = Attention(attention, mesh)
+        for _, module in nnx.iter_modules(self):
+            if isinstance(module, Projection):
+                module.flat = mesh is None or mesh.shape["tp"] == 1
+
     def embedded(self, tokens: jax.Array) -> jax.Array:
         table = self.embed[...]
-        return table[tokens] * jnp.asarray(self.spec.embed_scale, table.dtype)
+        return plain(table[tokens]) * jnp.asarray(self.spec.embed_scale, table.dtype)
 
     def extras(self, tokens: jax.Array, x: jax.Array) -> jax.Array | None:
         """Per-layer embeddings [y b t p] of tokens [b t] whose embeddings are x [b t d]; None where there are none."""
@@ -73,14 +90,17 @@ class Decoder(nnx.Module):
         context = jnp.einsum("btd,ypd->ybtp", x, w, preferred_element_type=jnp.float32).astype(x.dtype)
         context = context * jnp.asarray(self.spec.width**-0.5, x.dtype)
         context = rms_norm(context, norm, self.spec.norm_eps, self.spec.norm_offset)
-        own = jnp.moveaxis(table[tokens], 2, 0) * jnp.asarray(self.spec.extra.dim**0.5, table.dtype)
+        own = jnp.moveaxis(plain(table[tokens]), 2, 0) * jnp.asarray(self.spec.extra.dim**0.5, table.dtype)
         return (context + own) * jnp.asarray(2.0**-0.5, x.dtype)
 
     def logits(self, x: jax.Array) -> jax.Array:
         """x [b t d] -> [b t v] in float32, soft-capped."""
         x = rms_norm(x, self.final_norm[...], self.spec.norm_eps, self.spec.norm_offset)
-        table = self.embed if self.spec.tied else self.unembed
-        out = jnp.einsum("btd,vd->btv", x, table[...], preferred_element_type=jnp.float32)
+        table = (self.embed if self.spec.tied else self.unembed)[...]
+        if isinstance(table, Quantized):
+            out = product(x, table)
+        else:
+            out = jnp.einsum("btd,vd->btv", x, table, preferred_element_type=jnp.float32)
         cap = self.spec.logit_cap
         return out if cap is None else cap * jnp.tanh(out / cap)
 
@@ -106,11 +126,11 @@ class Decoder(nnx.Module):
         """The last layer's output [b t d], before the final norm. `scan` False unrolls the loops over layers."""
         if not self.stacked:
             return self._one_by_one(tokens, positions, segments)[0]
-        masks = self._masks(positions, segments)
         x = self.embedded(tokens)
+        masks = self._masks(positions, segments)
         extras = self.extras(tokens, x)
         by_kind = {k: None if extras is None else extras[jnp.array(self.spec.numbers(k))] for k in self.spec.kinds}
-        return _Walk(self, positions, masks, by_kind, remat, unroll=not scan).run(x)
+        return _Walk(self, positions, segments, masks, by_kind, remat, unroll=not scan).run(x)
 
     def prefill_hidden(self, tokens: jax.Array) -> tuple[jax.Array, tuple[KV, ...]]:
         """tokens [b t] -> last layer's output [b t d] at every position, and keys and values [b t k h] of every layer
@@ -119,9 +139,9 @@ class Decoder(nnx.Module):
         x, kv = self._one_by_one(tokens, positions, None)
         return x, tuple(kv.values())
 
-    def _masks(self, positions: jax.Array, segments: jax.Array | None) -> dict[str, jax.Array]:
-        same = None if segments is None else segments[:, :, None] == segments[:, None, :]
-        return {k: visible(positions, positions, self.spec.of_kind(k).window, same) for k in self.spec.kinds}
+    def _masks(self, positions: jax.Array, segments: jax.Array | None) -> Masks:
+        dtype = self.embed[...].dtype
+        return {k: self.attention.mask(positions, segments, self.spec.of_kind(k), dtype) for k in self.spec.kinds}
 
     def _one_by_one(
         self, tokens: jax.Array, positions: jax.Array, segments: jax.Array | None
@@ -132,7 +152,8 @@ class Decoder(nnx.Module):
         kept: Lent = {}
         for i, layer in enumerate(self.layers):
             extra = None if extras is None else extras[i]
-            x, kv = _run(layer, x, positions, masks[layer.spec.kind], kept, extra)
+            look = _Look(self.attention, segments, masks[layer.spec.kind], kept)
+            x, kv = _run(layer, x, positions, look, extra)
             if layer.spec.kv_from is None:
                 kept[i] = kv
         return x, kept
@@ -145,12 +166,14 @@ class _Walk:
         self,
         decoder: Decoder,
         positions: jax.Array,
-        masks: dict[str, jax.Array],
+        segments: jax.Array,
+        masks: Masks,
         extras: Mapping[str, jax.Array | None],
         remat: Remat,
         unroll: bool,
     ):
-        self.spec, self.positions, self.masks, self.remat, self.unroll = decoder.spec, positions, masks, remat, unroll
+        self.spec, self.positions, self.remat, self.unroll = decoder.spec, positions, remat, unroll
+        self.attention, self.segments, self.masks = decoder.attention, segments, masks
         self.kinds = [layer.kind for layer in decoder.spec.layers]
         self.split = {kind: nnx.split(stack, decoder.trained, ...) for kind, stack in decoder.stacks.items()}
         self.each = {kind: (self.split[kind][1], extras[kind]) for kind in self.split}
@@ -171,7 +194,8 @@ class _Walk:
             number, (trained, extra) = each
             own = jax.tree.map(lambda stack: stack[number], frozen)
             layer = nnx.merge(graph, trained, own)
-            return _run(layer, x, self.positions, self.masks[kind], self.lent, extra)
+            look = _Look(self.attention, self.segments, self.masks[kind], self.lent)
+            return _run(layer, x, self.positions, look, extra)
 
         return step if self.remat == "none" else jax.checkpoint(step, policy=POLICIES[self.remat], prevent_cse=False)
 
@@ -227,17 +251,27 @@ class _Walk:
         return x
 
 
+@dataclass(frozen=True)
+class _Look:
+    """What attention needs besides queries, keys and values."""
+
+    attention: Attention
+    segments: jax.Array | None
+    mask: jax.Array | None
+    lent: Lent
+
+
 def _run(
-    layer: Layer, x: jax.Array, positions: jax.Array, mask: jax.Array, lent: Lent, extra: jax.Array | None
+    layer: Layer, x: jax.Array, positions: jax.Array, look: _Look, extra: jax.Array | None
 ) -> tuple[jax.Array, KV]:
     """The layer's output, and the keys and values it used."""
     used: list[KV] = []
 
-    def look(q: jax.Array, own: KV | None) -> jax.Array:
+    def attend(q: jax.Array, own: KV | None) -> jax.Array:
         if own is None:
             assert layer.spec.kv_from is not None, "a layer without keys of its own borrows them"
-            own = lent[layer.spec.kv_from]
+            own = look.lent[layer.spec.kv_from]
         used.append(own)
-        return attend(q, *used[0], mask, layer.spec)
+        return look.attention(q, *own, look.segments, look.mask, layer.spec)
 
-    return layer(x, positions, look, extra), used[0]
+    return layer(x, positions, attend, extra), used[0]

@@ -11,6 +11,7 @@ from flax import nnx
 
 from models.attention import rotate
 from models.experts import mix, route
+from models.quantized import Quantized, plain, product
 from models.spec import LayerSpec
 
 EQUATIONS = {
@@ -33,25 +34,60 @@ Attend = Callable[[jax.Array, KV | None], jax.Array]
 
 
 class Projection(nnx.Module):
-    """A matrix product that accumulates in float32; a module of its own so that qwix can adapt it by name.
+    """A matrix product that accumulates in float32, with an adapter or without.
 
-    Weights are in Hugging Face's order, (out, in), so that loading is copying. `flat` makes it a plain matrix product,
-    which few rows need on CPU: XLA rearranges weights of more than two axes at every call. qwix wants the einsum.
+    Weights are in Hugging Face's order, (out, in), so that loading is copying. `flat` computes the same as plain
+    products of matrices: XLA on CPU rearranges operands of more than two axes at every call, which makes a decode step
+    three times slower, and an adapted layer's gradient twice. It must not be set where tp shards an inner axis:
+    matrices would have to be put together from all devices.
     """
 
-    def __init__(self, equation: str, w: jax.Array, flat: bool):
+    w_lora_a: nnx.LoRAParam[jax.Array]
+    w_lora_b: nnx.LoRAParam[jax.Array]
+
+    def __init__(self, equation: str, w: jax.Array | Quantized):
         self.equation = equation
-        self.flat = flat
+        self.flat = False
+        self.lora_scale: float | None = None
         self.w = nnx.Param(w)
+
+    def adapt(self, a: jax.Array, b: jax.Array, scale: float) -> None:
+        """Add scale * (x A) B, A [in r] and B [r out] with the weight's axes (Hu et al. 2021)."""
+        self.w_lora_a, self.w_lora_b, self.lora_scale = nnx.LoRAParam(a), nnx.LoRAParam(b), scale
 
     def __call__(self, x: jax.Array) -> jax.Array:
         w = self.w[...]
-        if not self.flat:
-            return jnp.einsum(self.equation, x, w, preferred_element_type=jnp.float32).astype(x.dtype)
-        inner = math.prod(x.shape[2:])
-        rows, plain = x.reshape(-1, inner), w.reshape(-1, inner)
-        out = jnp.einsum("id,od->io", rows, plain, preferred_element_type=jnp.float32).astype(x.dtype)
-        return out.reshape(*x.shape[:2], *w.shape[: w.ndim - (x.ndim - 2)])
+        if isinstance(w, Quantized):
+            out = product(x, w)
+        elif self.flat:
+            rows = _rows(x)
+            out = _einsum("id,od->io", rows, w.reshape(-1, rows.shape[1]))
+            out = out.reshape(*x.shape[:2], *w.shape[: w.ndim - x.ndim + 2])
+        else:
+            out = _einsum(self.equation, x, w)
+        if self.lora_scale is not None:
+            out += self.lora_scale * self._low_rank(x).reshape(out.shape)
+        return out.astype(x.dtype)
+
+    def _low_rank(self, x: jax.Array) -> jax.Array:
+        a, b = self.w_lora_a[...], self.w_lora_b[...]
+        if self.flat:
+            rows = _rows(x)
+            low = _einsum("id,dr->ir", rows, a.reshape(rows.shape[1], -1)).astype(x.dtype)
+            return _einsum("ir,ro->io", low, b.reshape(low.shape[1], -1))
+        operands, out = self.equation.split("->")
+        inner = operands.split(",")[0][2:]
+        low = _einsum(f"bt{inner},{inner}r->btr", x, a).astype(x.dtype)
+        return _einsum(f"btr,r{out[2:]}->{out}", low, b)
+
+
+def _einsum(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.einsum(equation, a, b, preferred_element_type=jnp.float32)
+
+
+def _rows(x: jax.Array) -> jax.Array:
+    """[b t ...] as a matrix of a row for each token."""
+    return x.reshape(-1, math.prod(x.shape[2:]))
 
 
 def rms_norm(x: jax.Array, weight: jax.Array | None, eps: float, offset: float = 0.0) -> jax.Array:
@@ -73,13 +109,13 @@ class Layer(nnx.Module):
     down: Projection
     input_norm: nnx.Param[jax.Array]
 
-    def __init__(self, spec: LayerSpec, eps: float, offset: float, weights: Mapping[str, jax.Array], flat: bool):
+    def __init__(self, spec: LayerSpec, eps: float, offset: float, weights: Mapping[str, jax.Array | Quantized]):
         self.spec = spec
         self.eps = eps
         self.offset = offset
         for name, value in weights.items():
             equation = EQUATIONS.get("k" if name == "kv" and spec.k_is_v else name)
-            setattr(self, name, Projection(equation, value, flat) if equation else nnx.Param(value))
+            setattr(self, name, Projection(equation, value) if equation else nnx.Param(value))
 
     def norm(self, name: str, x: jax.Array) -> jax.Array:
         return rms_norm(x, getattr(self, name)[...], self.eps, self.offset)
@@ -125,4 +161,5 @@ class Layer(nnx.Module):
         scaled = scaled * jnp.asarray(x.shape[-1] ** -0.5, x.dtype)
         chosen, weights = route(self.sub("router")(scaled), self.sub("expert_scale")[...], self.spec.experts)
         h = self.norm("pre_experts_norm", x)
-        return mix(h, chosen, weights, self.sub("experts_gate_up")[...], self.sub("experts_down")[...], self.activate)
+        gate_up, down = (plain(self.sub(f"experts_{name}")[...]) for name in ("gate_up", "down"))
+        return mix(h, chosen, weights, gate_up, down, self.activate)

@@ -5,12 +5,15 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh, Sharding, SingleDeviceSharding
 
+from common.errors import UserError
 from models.checkpoint import Checkpoint
 from models.decoder import Decoder
 from models.families import read_spec, rows
 from models.fates import check_complete, fates
 from models.leaf import Leaf
-from models.mesh import weight_place
+from models.mesh import place, weight_place
+from models.quantize import SCALE, load_quantized, mode_of, mode_to_load
+from models.quantized import Mode, Quantized
 from models.spec import DecoderSpec
 from models.stream import stream
 
@@ -18,26 +21,44 @@ INIT_STD = 0.02
 
 
 def load_params(
-    folder: str, dtype: str, stacked: bool, mesh: Mesh | None = None
-) -> tuple[DecoderSpec, dict[str, jax.Array]]:
-    """Parameters by path, on `mesh` or on the default device, read one tensor at a time.
+    folder: str, dtype: str, stacked: bool, mesh: Mesh | None = None, weights: Mode | None = None
+) -> tuple[DecoderSpec, dict[str, jax.Array | Quantized]]:
+    """Parameters by path, on `mesh` or on the default device, read one tensor at a time; `weights`: quantized so.
 
     Raises UserError naming a missing, unexpected, misshapen or non-finite tensor.
     """
     spec = read_spec(folder)
     table = rows(spec, stacked)
     checkpoint = Checkpoint(folder)
-    check_complete(fates(spec, table, checkpoint.names()))
+    mode, stored = mode_to_load(folder, weights)
+    if stored and stacked:
+        raise UserError("quantized weights are for serving", where=folder, fix="give the full weights")
+    scales = {name + SCALE for leaf in table if mode and mode_of(leaf, mode) for name in leaf.hf_names if stored}
+    for name in scales:
+        checkpoint.entry(name)
+    check_complete(fates(spec, table, set(checkpoint.names()) - scales))
     device = jax.devices()[0]
     places: dict[str, Sharding] = {
         leaf.path: SingleDeviceSharding(device) if mesh is None else weight_place(mesh, leaf) for leaf in table
     }
-    return spec, stream(table, checkpoint, dtype, places, on_host=device.platform == "cpu")
+    full = [leaf for leaf in table if mode is None or mode_of(leaf, mode) is None]
+    params: dict[str, jax.Array | Quantized] = {
+        **stream(full, checkpoint, dtype, places, on_host=device.platform == "cpu")
+    }
+    if mode is not None:
+
+        def where(leaf: Leaf, shape: tuple[int, ...]) -> Sharding:
+            return SingleDeviceSharding(device) if mesh is None else place(mesh, leaf.letters, shape)
+
+        params |= load_quantized(table, checkpoint, mode, stored, dtype, where)
+    return spec, params
 
 
-def load_decoder(folder: str, dtype: str, stacked: bool, mesh: Mesh | None = None) -> Decoder:
-    """The decoder of a model folder, on `mesh` or on the default device."""
-    spec, params = load_params(folder, dtype, stacked, mesh)
+def load_decoder(
+    folder: str, dtype: str, stacked: bool, mesh: Mesh | None = None, weights: Mode | None = None
+) -> Decoder:
+    """The decoder of a model folder, on `mesh` or on the default device; its weights in full or quantized."""
+    spec, params = load_params(folder, dtype, stacked, mesh, weights)
     return Decoder(spec, params, stacked)
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import Literal
 
 import jax
 import numpy as np
@@ -46,6 +47,20 @@ def make_mesh(hardware: HardwareConfig, spec: DecoderSpec | None = None, batch_s
     return Mesh(np.asarray(devices).reshape(shape), AXES)
 
 
+def serving_mesh(tp: int | Literal["auto"], replicate: str, spec: DecoderSpec) -> Mesh | None:
+    """A mesh that spreads heads over the first `tp` devices, or as many as are valid; None: one device."""
+    devices = jax.devices()
+    if tp == "auto":
+        tp = max(n for n in _valid(spec, replicate) if n <= len(devices))
+        if tp < len(devices):
+            log(f"tp = {tp} is the most that this model's sizes allow: {len(devices) - tp} devices stay idle")
+    if tp > len(devices):
+        what = f"tp = {tp}, but there are {len(devices)} devices"
+        raise UserError(what, where="serve.tp", fix=f"write at most {len(devices)}, or auto")
+    check_tp(spec, tp, replicate, "serve")
+    return None if tp == 1 else Mesh(np.asarray(devices[:tp]).reshape(1, 1, tp), AXES)
+
+
 def _spelled(sizes: Mapping[str, int]) -> str:
     return " x ".join(f"{axis}={size}" for axis, size in sizes.items())
 
@@ -64,7 +79,7 @@ def undivided(spec: DecoderSpec, tp: int) -> list[tuple[str, str, int]]:
     return [*found, ("v", "vocab_size", spec.vocab)] if spec.vocab % tp else found
 
 
-def check_tp(spec: DecoderSpec, tp: int, replicate: str) -> None:
+def check_tp(spec: DecoderSpec, tp: int, replicate: str, section: str = "hardware") -> None:
     """Raises UserError naming the sizes of `spec` that tp does not divide and that may not be replicated."""
     allowed = {"none": "", "kv": "k", "all": "nkfv"}[replicate]
     binding = [limit for limit in undivided(spec, tp) if limit[0] not in allowed]
@@ -75,8 +90,8 @@ def check_tp(spec: DecoderSpec, tp: int, replicate: str) -> None:
     what = f"{key} = {size}: tp = {tp} " + (
         f"needs replication of {'global ' if 'global' in key else ''}KV heads" if only_kv else f"does not divide {size}"
     )
-    fix = f"write hardware.replicate: {'kv' if only_kv else 'all'}, or choose tp from {_valid(spec, replicate)}"
-    raise UserError(what, where="hardware.mesh.tp", fix=fix)
+    fix = f"write {section}.replicate: {'kv' if only_kv else 'all'}, or choose tp from {_valid(spec, replicate)}"
+    raise UserError(what, where="hardware.mesh.tp" if section == "hardware" else f"{section}.tp", fix=fix)
 
 
 def _valid(spec: DecoderSpec, replicate: str) -> list[int]:

@@ -44,11 +44,21 @@ class Row:
             )
         )
 
-    @classmethod
-    def from_bytes(cls, record: bytes) -> "Row":
+    @staticmethod
+    def _head(record: bytes) -> tuple[int, int, int]:
+        """Bytes of an id, tokens, segments."""
         if len(record) < _HEADER.size or record[:4] != _MAGIC:
             raise UserError("a record that tapeout did not write", fix="run the data stage again")
-        _, width, tokens, segments = _HEADER.unpack_from(record)
+        return _HEADER.unpack_from(record)[1:]
+
+    @classmethod
+    def length_of(cls, record: bytes) -> int:
+        """Tokens of a row, without reading them."""
+        return cls._head(record)[1]
+
+    @classmethod
+    def from_bytes(cls, record: bytes) -> "Row":
+        width, tokens, segments = cls._head(record)
         ids_at = _HEADER.size + 4 * segments
         mask_at = ids_at + width * tokens
         lengths = np.frombuffer(record, "<u4", segments, _HEADER.size)
@@ -67,7 +77,7 @@ def write_shards(rows: Iterable[Row], folder: Path, shard_rows: int = 4096) -> i
                 if writer is not None:
                     _close(writer, folder)
                 path = folder / f"{count // shard_rows:05d}{SUFFIX}"
-                writer = ArrayRecordWriter(str(path), "group_size:1")
+                writer = ArrayRecordWriter(str(path), "group_size:1,zstd:1")
             assert writer is not None
             writer.write(row.to_bytes())
             count += 1
@@ -135,20 +145,36 @@ def collate(rows: list[Row], batch_size: int, max_length: int) -> Batch:
     return batch
 
 
+def buckets_of(max_length: int, smallest: int = 128) -> tuple[int, ...]:
+    """Lengths that batches of unpacked rows are padded to: doubling from `smallest`, the last one `max_length`."""
+    doubling = [smallest << i for i in range(max_length.bit_length()) if smallest << i < max_length]
+    return (*doubling, max_length)
+
+
 @dataclass(frozen=True)
 class _Read(grain.transforms.Map):
-    """Indices of a global batch -> this process's rows of it, collated. Picklable, for Grain's worker processes."""
+    """Indices of a global batch -> this process's rows of it, collated. Picklable, for Grain's worker processes.
+
+    With `buckets`, all processes agree on one that holds every row of the global batch: each looks at all of them.
+    """
 
     source: Any
     batch_size: int
     max_length: int
     process_index: int
+    buckets: tuple[int, ...]
 
     def map(self, indices: list[int]) -> Batch:
         first = self.process_index * self.batch_size
-        mine = [int(i) for i in indices[first : first + self.batch_size]]
-        records = self.source.__getitems__(mine) if mine else []
-        return collate([Row.from_bytes(record) for record in records], self.batch_size, self.max_length)
+        mine = slice(first, first + self.batch_size)
+        wanted = [int(i) for i in (indices if self.buckets else indices[mine])]
+        records = self.source.__getitems__(wanted) if wanted else []
+        room = self.max_length
+        if self.buckets:
+            longest = max(Row.length_of(record) for record in records)
+            room = next((bucket for bucket in self.buckets if bucket >= longest), self.max_length)
+            records = records[mine]
+        return collate([Row.from_bytes(record) for record in records], self.batch_size, room)
 
 
 def open_batches(
@@ -161,18 +187,20 @@ def open_batches(
     process_count: int = 1,
     workers: int = 0,
     epochs: int | None = None,
+    buckets: tuple[int, ...] = (),
 ) -> grain.DatasetIterator[Batch]:
     """Iterate over batches, shuffled anew each epoch, for ever or for `epochs`; has get_state() and set_state().
 
     `batch_size` counts the rows of all processes together; each gets `batch_size / process_count` of them, and the
     processes' batches stacked in order are the one-process batch. A last, short batch is filled up with padding rows.
+    Rows are padded to `max_length`; with `buckets` (ascending) to the first of these that holds the batch's longest.
     """
     rows = count_rows(folder)
     if rows == 0:
         raise UserError("no rows to read", where=str(folder), fix="run the data stage, or lower data.validation")
     if batch_size % process_count:
         raise UserError(f"a batch of {batch_size} rows does not divide over {process_count} processes")
-    read = _Read(_source(folder), batch_size // process_count, max_length, process_index)
+    read = _Read(_source(folder), batch_size // process_count, max_length, process_index, tuple(buckets))
     order = (
         grain.MapDataset.range(rows)
         .shuffle(seed=seed)

@@ -54,7 +54,7 @@ class Parts:
             for device, index in where.items()
         }
         self.buffers = {
-            bounds: _aligned(tuple(stop - start for start, stop in bounds), dtype)
+            bounds: aligned(tuple(stop - start for start, stop in bounds), dtype)
             for bounds in set(self.of_device.values())
         }
 
@@ -79,7 +79,7 @@ class Parts:
         return jax.make_array_from_single_device_arrays(self.shape, self.place, arrays)
 
 
-def _aligned(shape: tuple[int, ...], dtype: str) -> np.ndarray:
+def aligned(shape: tuple[int, ...], dtype: str) -> np.ndarray:
     kind = jnp.dtype(dtype)
     size = math.prod(shape) * kind.itemsize
     raw = np.empty(size + ALIGNMENT, np.uint8)

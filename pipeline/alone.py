@@ -12,8 +12,10 @@ from typing import Any
 from common.errors import UserError
 from common.files import read_json
 from common.progress import log
+from common.schema import is_remote
 from models.config import HardwareConfig
 from pipeline import checks
+from pipeline.fetching import local_folder
 from pipeline.graph import CONFIGS, INPUTS, Step, identity_of
 from pipeline.recipe import validate
 from pipeline.records import RECORD, Digests, identity
@@ -22,6 +24,8 @@ from pipeline.server import follow, start_server
 from pipeline.source import Source
 
 _HARDWARE = "hardware"
+MODELS = ("--model", "--base")
+"""Flags that take a Hub id or a URL, too."""
 
 
 def stage_step(
@@ -39,6 +43,10 @@ def stage_step(
     hardware = validate(HardwareConfig, machine, Path.cwd())
     if _HARDWARE in INPUTS[stage].model_fields:
         inputs = inputs | {_HARDWARE: hardware}
+    inputs = {
+        name: local_folder(value) if f"--{name}" in MODELS and stage != "eval" else value
+        for name, value in inputs.items()
+    }
     digests = Digests()
     seen = {name: _content(value, digests) for name, value in inputs.items()}
     return Step(stage, stage, config, inputs, identity_of(stage, config, seen, digests), out), hardware
@@ -53,7 +61,7 @@ def _content(value: Any, digests: Digests) -> Any:
 def check_paths(flags: dict[str, str]) -> None:
     """What each flag names exists."""
     for flag, path in flags.items():
-        if not Path(path).exists():
+        if not Path(path).exists() and not (flag in MODELS and is_remote(path)):
             raise UserError("no such file or folder", where=f"{flag} {path}", fix="check the path")
 
 

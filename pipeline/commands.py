@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import UserError
+from models.config import ModelConfig
 from pipeline import checks
 from pipeline.closing import print_closing
+from pipeline.fetching import local_folder
 from pipeline.gate import Verdict, judge
+from pipeline.gate_more import settle_run
 from pipeline.graph import STAGES, Step, plan
 from pipeline.recipe import Recipe
 from pipeline.records import Digests
@@ -39,12 +42,19 @@ class Workplace:
     def prepare(self) -> tuple[Step, ...]:
         """The steps, after the checks that need no lock; raises UserError where the run cannot succeed."""
         checks.check_sense(self.recipe)
-        checks.check_paths(self.recipe)
         checks.check_writable(self.root)
+        recipe = self.recipe.model_copy(update={"model": _fetched(self.recipe.model)})
+        checks.check_paths(recipe)
         digests = Digests(self.runs / CACHE / "digests.json")
-        steps = plan(self.recipe, self.runs, digests)
+        steps = plan(recipe, self.runs, digests)
         digests.save()
         return steps
+
+
+def _fetched(model: ModelConfig) -> ModelConfig:
+    """The same model on this machine; where it came from is no part of a result's identity."""
+    place = {"path": model.path, "revision": model.revision, "staging": model.staging}
+    return model.model_copy(update={**dict.fromkeys(place), "path": local_folder(**place)})
 
 
 def run_recipe(place: Workplace, first: str = STAGES[0], last: str = STAGES[-1]) -> int:
@@ -73,7 +83,13 @@ def _gate(place: Workplace, wanted: Sequence[Step], results: Sequence[Result]) -
     if config is None or not asked or not any(step.name == "eval" for step in wanted):
         return None
     baseline = scores.get("eval-base") if config.baseline == "base" else config.baseline and Path(config.baseline)
-    return judge(scores["eval"], baseline or None, config.model_dump(mode="json"), place.env)
+    settings = config.model_dump(mode="json")
+    verdict = judge(scores["eval"], baseline or None, settings, place.env)
+    if not baseline or not verdict.raw["undecided"]:
+        return verdict
+    step = next(result.step for result in results if result.step.name == "eval")
+    with alone_in(place.root):
+        return settle_run(step, baseline, verdict, settings, place.root, place.env)
 
 
 def run_stage(place: Workplace, stage: str) -> int:

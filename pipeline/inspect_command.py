@@ -3,25 +3,25 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from pipeline.fetching import local_folder
 from pipeline.options import Debug, guarded
 
 MODULE = "models.inspect"
 
 
 def inspect(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Model folder in Hugging Face layout")],
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="Model folder in Hugging Face layout, or a Hub id")],
     as_json: Annotated[bool, typer.Option("--json", help="For programs")] = False,
     debug: Debug = False,
 ) -> None:
     """Say what a model folder is: family, layers, rows, parameters, memory, and every tensor's fate."""
 
     def work() -> int:
-        command = [sys.executable, "-m", MODULE, str(folder), *(["--json"] if as_json else [])]
+        command = [sys.executable, "-m", MODULE, local_folder(folder), *(["--json"] if as_json else [])]
         env = os.environ | ({"TAPEOUT_DEBUG": "1"} if debug else {})
         return subprocess.run(command, env=env, stdin=subprocess.DEVNULL, check=False).returncode
 

@@ -13,10 +13,12 @@ lender's.
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding
 
 from models.attention import weigh
 from models.decoder import Decoder
 from models.layer import KV
+from models.mesh import place as place_axes
 from models.spec import LayerSpec
 
 Layers = tuple[KV, ...]
@@ -39,6 +41,19 @@ def empty_block(decoder: Decoder, slots: int, block: int) -> Layers:
 
 def _owners(decoder: Decoder) -> list[LayerSpec]:
     return [spec for spec in decoder.spec.layers if spec.kv_from is None]
+
+
+def places(decoder: Decoder, axes: tuple[str, str]) -> tuple[tuple[NamedSharding, NamedSharding], ...] | None:
+    """Where keys and values with these axes lie, by layer: heads over tp; None on one device."""
+    mesh = decoder.attention.mesh
+    if mesh is None:
+        return None
+
+    def of(spec: LayerSpec, letters: str) -> NamedSharding:
+        sizes = {"k": spec.kv_heads}
+        return place_axes(mesh, letters, tuple(sizes.get(letter, 1) for letter in letters))
+
+    return tuple((of(spec, axes[0]), of(spec, axes[1])) for spec in _owners(decoder))
 
 
 def _zeros(decoder: Decoder, slots: int, columns: list[int]) -> Layers:

@@ -1,10 +1,11 @@
 """The recipe's `serve` section, and what the stage reads."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from common.schema import Section
+from models.config import AttentionName
 
 VERSION = 1
 
@@ -20,6 +21,16 @@ class ServeConfig(Section):
     decode_steps: int = Field(default=8, ge=1, le=64, description="Tokens per sequence between two looks at the queue")
     drain_seconds: int = Field(default=5, ge=0, description="After SIGTERM, time that open requests get to finish")
     dtype: Literal["float32", "bfloat16"] = "float32"
+    weights: Literal["int8", "int4", "nf4"] | None = Field(
+        default=None, description="Quantize the weights so while loading; None: as the model's files hold them"
+    )
+    tp: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        default="auto", description="Devices that heads are spread over; auto: as many as the model's sizes allow"
+    )
+    replicate: Literal["none", "kv", "all"] = Field(
+        default="kv", description="What may be held whole on every device where tp does not divide it"
+    )
+    attention: AttentionName = Field(default="auto", description="How prompts are attended to: as train.attention")
 
 
 class ServeInputs(Section):

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
 
 from common.progress import bar
 from models.decoder import Decoder
@@ -79,7 +80,8 @@ class Programs:
     def __init__(self, decoder: Decoder, *, slots: int, max_length: int, steps: int, end_ids: frozenset[int]):
         self.buckets, self.slots, self.steps, self.end_ids = buckets_for(max_length), slots, steps, end_ids
         self._graph, self._state = nnx.split(decoder)
-        self._cache = cache.empty_cache(decoder, slots, max_length, steps)
+        self._places = self._out_places(decoder)
+        self._cache = jax.device_put(cache.empty_cache(decoder, slots, max_length, steps), self._places["place"])
         self._compiled: dict[tuple[str, int], Callable[..., Any]] = {}
 
     def __len__(self) -> int:
@@ -137,8 +139,19 @@ class Programs:
         """Run a program by name, compiled on its first use; those that take the cache are given it for good."""
         if (name, size) not in self._compiled:
             donated = (0,) if args[0] is self._cache else ()
-            self._compiled[name, size] = jax.jit(function, donate_argnums=donated).lower(*args).compile()
+            program = jax.jit(function, donate_argnums=donated, out_shardings=self._places[name])
+            self._compiled[name, size] = program.lower(*args).compile()
         return self._compiled[name, size](*args)
+
+    def _out_places(self, decoder: Decoder) -> dict[str, Any]:
+        """Where each program's results lie; None on one device."""
+        mesh = decoder.attention.mesh
+        whole = None if mesh is None else NamedSharding(mesh, PartitionSpec())
+        held = cache.places(decoder, ("bkhs", "bksh"))
+        fresh = cache.places(decoder, ("btkh", "btkh"))
+        prefill = None if mesh is None else (whole, whole, fresh)
+        decode = None if mesh is None else (held, whole)
+        return {"prefill": prefill, "place": held, "first": whole, "score": whole, "decode": decode}
 
     def _prefill(self, state: Any, tokens: jax.Array, length: jax.Array) -> Any:
         decoder = nnx.merge(self._graph, state)

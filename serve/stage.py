@@ -13,7 +13,9 @@ from common.errors import UserError
 from common.files import read_json, write_json
 from common.progress import log
 from common.stage import METRICS
+from models.families import read_spec
 from models.load import load_decoder
+from models.mesh import serving_mesh
 from models.prompt import load_tokenizer, prompt_ids, template_digest
 from serve.config import ServeConfig, ServeInputs
 from serve.endings import end_ids
@@ -63,7 +65,9 @@ def run(config: ServeConfig, inputs: ServeInputs, out: Path) -> NoReturn:
 
 def build_engine(config: ServeConfig, folder: str, tokenizer: PreTrainedTokenizerFast) -> tuple[Engine, int]:
     """The engine of a model folder, nothing compiled yet, and the size of the model's vocabulary."""
-    decoder = load_decoder(folder, config.dtype, stacked=False)
+    mesh = serving_mesh(config.tp, config.replicate, read_spec(folder))
+    decoder = load_decoder(folder, config.dtype, stacked=False, mesh=mesh, weights=config.weights)
+    decoder.run_on(mesh, config.attention)
     programs = Programs(
         decoder,
         slots=config.slots,

@@ -5,16 +5,20 @@ from typing import Literal
 from pydantic import Field
 
 from common.schema import Section
-from models.config import HardwareConfig
+from models.config import AttentionName, HardwareConfig
 
-VERSION = 1
-Target = Literal["q", "kv", "o", "gate_up", "down"]
+VERSION = 2
+Target = Literal["q", "kv", "o", "gate_up", "down", "router", "extra_gate", "extra_out"]
 
 
 class LoraConfig(Section):
     rank: int = Field(default=16, ge=1, description="Rank of the adapter matrices")
     alpha: float = Field(default=32.0, gt=0, description="The update is scaled by alpha / rank")
-    targets: tuple[Target, ...] = Field(default=("q", "kv", "o", "gate_up", "down"), min_length=1)
+    targets: tuple[Target, ...] = Field(
+        default=("q", "kv", "o", "gate_up", "down"),
+        min_length=1,
+        description="Products to adapt; router is a mixture of experts', extra_gate and extra_out are Gemma 4 E2B's",
+    )
 
 
 class TrainConfig(Section):
@@ -35,7 +39,15 @@ class TrainConfig(Section):
     )
     weight_decay: float = Field(default=0.0, ge=0)
     clip_norm: float | None = Field(default=1.0, gt=0)
-    remat: Literal["none", "full", "dots"] = Field(default="full", description="What the backward pass computes again")
+    attention: AttentionName = Field(
+        default="auto",
+        description="exact, blockwise (long rows), splash (TPU), cudnn (GPU); auto: by backend and shape",
+    )
+    remat: Literal["none", "full", "dots", "offload"] = Field(
+        default="full",
+        description="What the backward pass computes again: nothing, all, all but products, or offload: products are "
+        "kept in the host's memory (TPU and GPU)",
+    )
     scan_layers: bool = Field(
         default=True, description="False: unroll the layers; longer to compile, faster for small models"
     )

@@ -36,11 +36,14 @@ def run(config: TrainConfig, inputs: TrainInputs, out: Path) -> dict[str, Any]:
     dataset = read_json(Path(inputs.data) / "dataset.json")
     steps = total_steps(config, count_rows(str(Path(inputs.data) / "train")))
     log(f"train: {jax.device_count()} {jax.default_backend()} device(s), {dict(mesh.shape)}, {steps} steps")
+    check_remat(config)
     decoder = make_decoder(config, inputs, mesh)
+    decoder.run_on(mesh, config.attention)
     graph, trained, frozen = nnx.split(decoder, decoder.trained, ...)
     trained = jax.tree.map(lambda a: a.astype(np.float32), trained)
+    log(f"train: attention {decoder.attention.describe(decoder.spec, dataset['max_length'], inputs.dtype)}")
     trainer = make_trainer(config, graph, inputs.dtype, steps)
-    loop = Loop(config, trainer, mesh, Path(inputs.data), dataset["max_length"], out)
+    loop = Loop(config, trainer, mesh, Path(inputs.data), dataset, out)
     loop.run(trained, frozen, steps)
     digest = base_digest(inputs.model) if config.init == "base" else None
     lora = config.lora.model_dump() if config.method == "lora" else {}
@@ -62,6 +65,12 @@ def summary(path: Path) -> dict[str, float]:
     rates = [line["tokens_per_second"] for line in lines if "tokens_per_second" in line]
     out = {"loss": losses[-1], "tokens_per_second": float(np.median(rates))}
     return {**out, "validation_loss": validation[-1]} if validation else out
+
+
+def check_remat(config: TrainConfig) -> None:
+    if config.remat == "offload" and (backend := jax.default_backend()) == "cpu":
+        what = f"{backend} devices have no memory besides the host's to offload from"
+        raise UserError(what, where="train.remat", fix="write remat: dots, which keeps the same products")
 
 
 def total_steps(config: TrainConfig, rows: int) -> int:
@@ -86,9 +95,11 @@ def make_decoder(config: TrainConfig, inputs: TrainInputs, mesh: Mesh) -> Decode
 class Loop:
     """Steps from the last checkpoint to the end: batch, step, log, validate, save."""
 
-    def __init__(self, config: TrainConfig, trainer: Trainer, mesh: Mesh, data: Path, max_length: int, out: Path):
+    def __init__(
+        self, config: TrainConfig, trainer: Trainer, mesh: Mesh, data: Path, dataset: dict[str, Any], out: Path
+    ):
         self.config, self.trainer, self.data, self.out = config, trainer, data, out
-        self.max_length = max_length
+        self.max_length, self.buckets = dataset["max_length"], tuple(dataset.get("buckets", ()))
         self.place = batch_place(mesh)
 
     def run(self, trained: nnx.State, frozen: nnx.State, steps: int) -> None:
@@ -144,6 +155,7 @@ class Loop:
             max_length=self.max_length,
             seed=seed,
             epochs=epochs,
+            buckets=self.buckets,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )

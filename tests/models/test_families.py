@@ -15,10 +15,12 @@ from flax import nnx
 
 from common.errors import UserError
 from models.checkpoint import Checkpoint
+from models.choice import Attention
 from models.config import HardwareConfig
 from models.decoder import Decoder
 from models.families import carried, read_spec, rows
 from models.leaf import from_hf, to_hf
+from models.load import load_decoder
 from models.lora import adapted_rows, add_lora
 from models.mesh import make_mesh
 from models.spec import DecoderSpec
@@ -91,6 +93,27 @@ def test_logits_equal_transformers(case: Callable[[str], Case], name: str, stack
     decoder = made.decoder(stacked)
     np.testing.assert_allclose(forward(decoder, made.tokens, LENGTH), made.logits, atol=CLOSE)
     np.testing.assert_allclose(forward(decoder, made.tokens, FIRST), made.parts, atol=CLOSE)
+
+
+@pytest.mark.parametrize("name", marked(FAMILIES, sorted(set(FAMILIES) - {"gemma4 E2B"})))
+def test_blockwise_attention_in_every_kind_of_layer(case: Callable[[str], Case], name: str) -> None:
+    made = case(name)
+    decoder = made.decoder(True)
+    decoder.attention = Attention("blockwise")
+    np.testing.assert_allclose(forward(decoder, made.tokens, FIRST), made.parts, atol=CLOSE)
+
+
+@pytest.mark.parametrize("name", marked(FAMILIES, sorted(set(FAMILIES) - {"gemma3"})))
+def test_bfloat16_strays_no_further_than_in_transformers(tmp_path: Path, name: str) -> None:
+    """From float32 with the same weights; how far that is depends on the model, for both alike."""
+    model = build(name).to(torch.bfloat16)
+    model.save_pretrained(tmp_path)
+    tokens = np.random.default_rng(0).integers(3, 90, (2, LENGTH))
+    with torch.no_grad():
+        theirs = model(input_ids=torch.tensor(tokens)).logits.float().numpy()
+        exact = model.float()(input_ids=torch.tensor(tokens)).logits.numpy()
+    ours = np.asarray(forward(load_decoder(str(tmp_path), "bfloat16", True), tokens, LENGTH), np.float32)
+    assert np.abs(ours - exact).mean() < 1.25 * np.abs(theirs - exact).mean()
 
 
 @pytest.mark.parametrize("name", marked(FAMILIES, SLOW))

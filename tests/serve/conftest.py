@@ -124,11 +124,11 @@ def write_job(folder: Path, model: Path, *, probes: Path | None = None, **config
     return folder / "job.json"
 
 
-def start(job: Path) -> subprocess.Popen[str]:
+def start(job: Path, **env: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "serve", str(job)],
         cwd=ROOT,
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        env={**os.environ, "JAX_PLATFORMS": "cpu", **env},
         stderr=subprocess.PIPE,
         text=True,
     )

@@ -1,0 +1,39 @@
+"""Every family from a plain folder to an endpoint: each position's log-probability is that of transformers."""
+
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.models.families import FAMILIES, build
+from tests.serve.conftest import await_ready, start, write_job, write_tokenizer
+
+ALWAYS = {"gemma4 E2B"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in ALWAYS else [pytest.mark.slow]) for name in FAMILIES]
+)
+def test_echoed_logprobs(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "model"
+    model = build(name)
+    model.save_pretrained(folder)
+    write_tokenizer(folder)
+    process = start(write_job(tmp_path, folder, slots=2, max_length=64, decode_steps=4))
+    try:
+        server = await_ready(process, tmp_path / "out")
+        ids = np.random.default_rng(1).integers(6, 90, 50).tolist()
+        answer = server.client.completions.create(
+            model="tiny", prompt=ids, max_tokens=0, echo=True, logprobs=1, temperature=0
+        )
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    with torch.no_grad():
+        expected = torch.log_softmax(model(input_ids=torch.tensor([ids])).logits[0, :-1], -1)
+    logprobs = answer.choices[0].logprobs
+    assert logprobs is not None and logprobs.token_logprobs is not None
+    ours = np.array(logprobs.token_logprobs[1:], float)
+    np.testing.assert_allclose(ours, expected[range(len(ids) - 1), ids[1:]].numpy(), atol=2e-4)
