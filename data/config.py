@@ -15,8 +15,9 @@ _WILD = re.compile(r"[*?\[]")
 class Source(Section):
     path: InputPath = Field(description="JSONL, Parquet, CSV or Arrow file, or a folder or glob of them")
     files: str = Field(default="", description="Of a folder: only the files whose path in it matches, e.g. a/*.jsonl")
-    format: Literal["codev-r1", "messages", "prompt-completion", "alpaca", "sharegpt", "text"] = Field(
-        default="codev-r1", description="How a row becomes a conversation; `text` is a document, every token supervised"
+    format: Literal["codev-r1", "messages", "prompt-completion", "alpaca", "sharegpt", "text", "auto"] = Field(
+        default="codev-r1",
+        description="How a row becomes a conversation; text: a document, every token supervised; auto: by its columns",
     )
     limit: int | None = Field(default=None, ge=1, description="Use at most this many rows")
     columns: dict[str, str] = Field(
@@ -44,7 +45,9 @@ class DataConfig(Section):
 
     sources: tuple[Source, ...] = Field(min_length=1)
     max_length: int = Field(default=512, ge=8, description="Tokens in a packed row")
-    overflow: Literal["drop", "error"] = Field(default="drop", description="Rows longer than max_length")
+    overflow: Literal["drop", "error", "window"] = Field(
+        default="drop", description="Rows longer than max_length; window: cut between whole turns or modules"
+    )
     strip_reasoning: bool = Field(default=True, description="Drop <think>...</think>, keep the <answer>")
     answer: Literal["whole", "code"] = Field(default="whole", description="code: keep the first Verilog fence alone")
     train_on: Literal["all_assistant_turns", "last_turn"] = "all_assistant_turns"
@@ -53,7 +56,22 @@ class DataConfig(Section):
     )
     bad_rows: Literal["error", "drop"] = Field(default="error", description="Rows that cannot be read as their format")
     empty_mask: Literal["error", "drop"] = Field(default="error", description="Rows with nothing to learn from")
-    packing: Literal["best-fit", "none"] = "best-fit"
+    near_duplicates: float | None = Field(
+        default=None, ge=0.5, le=1.0, description="Drop rows this similar to an earlier one (Jaccard), e.g. 0.8"
+    )
+    compile_check: Literal["off", "drop", "error"] = Field(
+        default="off", description="Rows whose Verilog slang cannot compile, or that have none"
+    )
+    benchmark: InputPath | None = Field(
+        default=None, description="Folder in VerilogEval's layout to compare every row with"
+    )
+    contamination: Literal["off", "warn", "drop", "error"] = Field(
+        default="warn", description="Rows that resemble a problem of the benchmark"
+    )
+    contamination_limit: float = Field(
+        default=0.8, gt=0.0, le=1.0, description="From which similarity on a row counts as a copy of a problem"
+    )
+    packing: Literal["best-fit", "none"] = Field(default="best-fit", description="none: one conversation a row")
     validation: float = Field(default=0.02, ge=0.0, lt=1.0, description="Share of rows kept apart for validation loss")
     validation_group: str | None = Field(default=None, description="Column whose equal values stay on one side")
     seed: int = 0
@@ -62,6 +80,12 @@ class DataConfig(Section):
     def _weights(self) -> "DataConfig":
         if len({source.weight is None for source in self.sources}) > 1:
             raise ValueError("give every source a weight, or none")
+        return self
+
+    @model_validator(mode="after")
+    def _benchmark(self) -> "DataConfig":
+        if self.contamination in ("drop", "error") and self.benchmark is None:
+            raise ValueError(f"contamination: {self.contamination} compares with a benchmark: name it as benchmark")
         return self
 
 

@@ -1,7 +1,8 @@
-"""Conversations to token ids and masks, in batches: one is tokenised on a thread while the next is rendered."""
+"""Conversations to token ids and masks, in batches: two are tokenised on threads while the next is rendered."""
 
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
 
@@ -14,10 +15,10 @@ from data.formats import Example
 from data.pack import Tokens
 from models.prompt import Message, Rendered, render, render_text, tokenize
 
-BATCH = 256
+BATCH, AHEAD = 256, 2
 
 
-def _fold(example: Example) -> Example:
+def folded(example: Example) -> Example:
     """System text at the head of the user turn that follows it."""
     found: list[Message] = []
     pending: list[str] = []
@@ -33,7 +34,7 @@ def _fold(example: Example) -> Example:
         raise UserError(
             "a system turn with no user turn after it to fold into", where=example.where, fix="mend the row"
         )
-    return replace(example, messages=tuple(found))
+    return replace(example, messages=tuple(found), unfolded=example.messages)
 
 
 def folds(config: DataConfig, tokenizer: PreTrainedTokenizerFast) -> bool:
@@ -47,14 +48,15 @@ def folds(config: DataConfig, tokenizer: PreTrainedTokenizerFast) -> bool:
     return False
 
 
-def _rendered(tokenizer: PreTrainedTokenizerFast, example: Example, last_only: bool) -> Rendered:
+def rendered(tokenizer: PreTrainedTokenizerFast, example: Example, last_only: bool) -> Rendered:
+    """What the tokenizer will see of an example whose system turns are folded, where they are to be."""
     try:
         if not example.messages:
             return render_text(tokenizer, example.text)
-        rendered = render(tokenizer, example.messages)
+        found = render(tokenizer, example.messages)
     except UserError as error:
         raise UserError(error.what, where=error.where or example.where, fix=error.fix) from error
-    return replace(rendered, spans=rendered.spans[-1:]) if last_only else rendered
+    return replace(found, spans=found.spans[-1:]) if last_only else found
 
 
 def document(tokenizer: PreTrainedTokenizerFast, ids: np.ndarray) -> Tokens:
@@ -67,19 +69,51 @@ def document(tokenizer: PreTrainedTokenizerFast, ids: np.ndarray) -> Tokens:
 
 
 def encoded(
-    config: DataConfig, tokenizer: PreTrainedTokenizerFast, examples: Iterable[Example]
+    config: DataConfig, tokenizer: PreTrainedTokenizerFast, examples: Iterable[Example], dropped: Counter[str]
 ) -> Iterator[tuple[Example, Tokens]]:
-    """Tokenise in batches on another thread, one batch ahead of what is being rendered."""
+    """Tokenise in batches on other threads: the next one fills the cores that the end of one leaves idle."""
     last_only, fold = config.train_on == "last_turn", folds(config, tokenizer)
+
+    def prepared(example: Example) -> Iterator[tuple[Example, Rendered]]:
+        try:
+            example = folded(example) if fold else example
+            yield example, rendered(tokenizer, example, last_only)
+        except UserError:
+            if config.bad_rows == "error" or not tokenizer.chat_template:
+                raise
+            dropped["refused by the template"] += 1
+
     stream = iter(examples)
-    with ThreadPoolExecutor(1) as pool:
-        waiting = None
-        while True:
-            group = [_fold(example) if fold else example for example in islice(stream, BATCH)]
-            rendered = [_rendered(tokenizer, example, last_only) for example in group]
-            ahead = (group, pool.submit(tokenize, tokenizer, rendered)) if group else None
-            if waiting:
-                yield from zip(waiting[0], waiting[1].result(), strict=True)
-            if not ahead:
-                return
-            waiting = ahead
+    ahead: deque[tuple[list[Example], Future[list[Tokens]]]] = deque()
+    with ThreadPoolExecutor(AHEAD) as pool:
+        while group := list(islice(stream, BATCH)):
+            ready = [pair for example in group for pair in prepared(example)]
+            kept, texts = [example for example, _ in ready], [text for _, text in ready]
+            ahead.append((kept, pool.submit(_tokens, tokenizer, kept, texts)))
+            if len(ahead) > AHEAD:
+                yield from _finished(*ahead.popleft())
+        while ahead:
+            yield from _finished(*ahead.popleft())
+
+
+def _tokens(tokenizer: PreTrainedTokenizerFast, group: list[Example], texts: list[Rendered]) -> list[Tokens]:
+    found = tokenize(tokenizer, texts)
+    return [
+        tokens if example.messages else document(tokenizer, tokens[0])
+        for example, tokens in zip(group, found, strict=True)
+    ]
+
+
+def _finished(group: list[Example], tokens: Future[list[Tokens]]) -> Iterator[tuple[Example, Tokens]]:
+    return zip(group, tokens.result(), strict=True)
+
+
+def sizer(config: DataConfig, tokenizer: PreTrainedTokenizerFast) -> Callable[[Example], int]:
+    """Tokens of an example, all told."""
+    fold = folds(config, tokenizer)
+
+    def size(example: Example) -> int:
+        ((ids, _),) = _tokens(tokenizer, [example], [rendered(tokenizer, folded(example) if fold else example, False)])
+        return len(ids)
+
+    return size

@@ -1,4 +1,4 @@
-"""Rows of any source as a stream: JSONL line by line, CSV by row, Parquet and Arrow in batches.
+"""Rows of any source as a stream: JSON line by line or as an array, CSV by row, Parquet and Arrow in batches.
 
 Each kind has its own reader, so that an error names its file and line (or row); memory is one batch.
 """
@@ -16,7 +16,7 @@ from pyarrow import ipc
 
 from common.errors import UserError
 from data.config import DataConfig, Source
-from data.rows import BadRow, count_lines, read_lines
+from data.rows import BadRow, count_lines, is_array, read_array, read_lines
 
 BATCH, SHUFFLE_WINDOW = 256, 10_000
 _TABLES = {".parquet", ".arrow", ".feather"}
@@ -91,7 +91,9 @@ def _file(path: str) -> Iterator[Placed]:
     ending = Path(path).suffix.lower()
     if ending in _TABLES:
         return _table(path)
-    return _csv(path) if ending == ".csv" else read_lines(path)
+    if ending == ".csv":
+        return _csv(path)
+    return read_array(path) if ending == ".json" and is_array(path) else read_lines(path)
 
 
 def _shuffled(rows: Iterable[Placed], seed: int) -> Iterator[Placed]:

@@ -5,8 +5,9 @@
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from data.rows import BadRow, column
@@ -21,13 +22,23 @@ class Dropped(Exception):
 
 @dataclass(frozen=True)
 class Example:
-    """One row, cleaned: `messages` of a conversation or `text` of a document; `group` keeps to one side of a split."""
+    """One row, cleaned: `messages` of a conversation or `text` of a document; `group` keeps to one side of a split.
+
+    `unfolded` are the messages before system turns were folded away, where they were.
+    """
 
     where: str
     messages: tuple[Message, ...] = ()
     text: str = ""
     group: str = ""
+    unfolded: tuple[Message, ...] = ()
 
+    @property
+    def content(self) -> str:
+        """All that is said, in its order."""
+        return self.text or "\n".join(message["content"] for message in self.messages)
+
+    @cached_property
     def digest(self) -> bytes:
         """Of the content alone, the same wherever the row stands."""
         total = hashlib.blake2b(digest_size=16)
@@ -59,6 +70,11 @@ def final_answer(response: str) -> str:
 
 
 _FENCE = re.compile(r"```(?:systemverilog|verilog|sv|v)[ \t]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
+
+
+def fences(text: str) -> Iterator[str]:
+    """What stands inside each Verilog fence."""
+    yield from (found[1] for found in _FENCE.finditer(text))
 
 
 def first_code(answer: str) -> str:
@@ -139,6 +155,25 @@ _FORMATS: dict[str, Callable[[dict[str, Any], str, bool], Example]] = {
 }
 
 
+_KNOWN_BY = {
+    "messages": ("messages",),
+    "sharegpt": ("conversations",),
+    "codev-r1": ("prompt", "response"),
+    "prompt-completion": ("prompt", "completion"),
+    "alpaca": ("instruction", "output"),
+    "text": ("text",),
+}
+
+
+def format_of(row: dict[str, Any], where: str) -> str:
+    """The first format whose columns the row has."""
+    for form, columns in _KNOWN_BY.items():
+        if all(name in row for name in columns):
+            return form
+    have = ", ".join(map(repr, row)) or "none"
+    raise BadRow(f"columns of no known format: {have}", where=where, fix="name them in the source's columns")
+
+
 def renamed(row: dict[str, Any], columns: dict[str, str], where: str) -> dict[str, Any]:
     """The row under the names its format uses."""
     return row | {ours: column(row, theirs, object, where) for ours, theirs in columns.items()} if columns else row
@@ -146,6 +181,7 @@ def renamed(row: dict[str, Any], columns: dict[str, str], where: str) -> dict[st
 
 def example_of(row: dict[str, Any], where: str, form: str, strip_reasoning: bool, code_only: bool = False) -> Example:
     """Clean one row. Raises Dropped for an empty or cut-off answer, UserError for a row that is not of the format."""
+    form = format_of(row, where) if form == "auto" else form
     example = _FORMATS[form](row, where, strip_reasoning)
     if form == "text":
         if not example.text.strip():

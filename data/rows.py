@@ -1,6 +1,7 @@
-"""JSONL sources, read line by line: every malformed line is an error that names its file and line."""
+"""JSON sources, line by line or as one array: whatever is malformed is an error that names its file and line."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from common.errors import UserError
 
 _CHUNK = 1 << 20
+_SPACE = re.compile(r"\s*")
 
 
 class BadRow(UserError):
@@ -21,7 +23,7 @@ def _where(path: str, line: int) -> str:
 def _existing(path: str) -> Path:
     file = Path(path)
     if not file.is_file():
-        raise UserError("no such file of rows", where=path, fix="give data.sources a JSONL file")
+        raise UserError("no such file of rows", where=path, fix="give data.sources a local file, folder or glob")
     return file
 
 
@@ -49,10 +51,13 @@ def _parse(line: bytes, where: str) -> dict[str, Any]:
     except RecursionError:
         raise BadRow("malformed JSON: nested too deeply", where=where, fix="mend the line") from None
     if not isinstance(row, dict):
-        raise BadRow(
-            f"a row must be a JSON object, this is {_kind(row)}", where=where, fix='write {"column": value, ...}'
-        )
+        raise _not_an_object(row, where)
     return row
+
+
+def _not_an_object(row: Any, where: str) -> BadRow:
+    what = f"a row must be a JSON object, this is {_kind(row)}"
+    return BadRow(what, where=where, fix='write {"column": value, ...}')
 
 
 def _kind(value: Any) -> str:
@@ -72,6 +77,42 @@ def column(row: dict[str, Any], name: str, kind: type, where: str) -> Any:
         wanted = {str: "a string", list: "a list", dict: "an object"}[kind]
         raise BadRow(f"{name!r} must be {wanted}, this is {_kind(value)}", where=where, fix="mend the row")
     return value
+
+
+def is_array(path: str) -> bool:
+    """Whether a file holds one JSON array, and not an object a line."""
+    with open(_existing(path), "rb") as f:
+        return f.read(_CHUNK).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
+
+
+def _past_space(text: str, at: int) -> int:
+    found = _SPACE.match(text, at)
+    return found.end() if found else at
+
+
+def read_array(path: str) -> Iterator[tuple[str, dict[str, Any] | BadRow]]:
+    """Yield ("file:line" of where it begins, the row or why it is none) for each element of a JSON array."""
+    try:
+        text = _existing(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"not UTF-8 text (byte {error.start})", where=path, fix="save the file as UTF-8") from None
+    decoder, at, line, counted = json.JSONDecoder(), text.index("[") + 1, 1, 0
+    while True:
+        at = _past_space(text, at)
+        line, counted = line + text.count("\n", counted, at), at
+        where = _where(path, line)
+        if text[at : at + 1] == "]":
+            return
+        try:
+            row, at = decoder.raw_decode(text, at)
+        except (json.JSONDecodeError, RecursionError) as error:
+            what = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+            raise UserError(f"malformed JSON array: {what}", where=where, fix="mend the file") from None
+        yield where, row if isinstance(row, dict) else _not_an_object(row, where)
+        at = _past_space(text, at)
+        if text[at : at + 1] not in (",", "]"):
+            raise UserError("malformed JSON array: no comma after a row", where=where, fix="mend the file")
+        at += text[at] == ","
 
 
 def read_lines(path: str) -> Iterator[tuple[str, dict[str, Any] | BadRow]]:

@@ -72,7 +72,7 @@ def test_a_document_has_no_messages() -> None:
 
 def test_the_digest_is_of_the_content_alone() -> None:
     def digest(*messages: tuple[str, str], where: str = "a:1") -> bytes:
-        return Example(where, tuple({"role": r, "content": c} for r, c in messages)).digest()
+        return Example(where, tuple({"role": r, "content": c} for r, c in messages)).digest
 
     assert digest(("user", "ab")) == digest(("user", "ab"), where="b:2")
     assert digest(("user", "ab"), ("assistant", "c")) != digest(("user", "a"), ("assistant", "bc"))

@@ -15,7 +15,7 @@ from common.errors import UserError
 from data.config import DataConfig, Source
 from data.files import rows_of
 from data.formats import Dropped, example_of
-from data.stage import length_figures
+from data.report import length_figures
 from models.prompt import load_tokenizer
 from models.shards import read_rows
 
