@@ -1,20 +1,20 @@
-"""How fast designs are graded against the floor, what the sandbox costs, and whether a plain harness agrees.
+"""How fast designs are graded against the floor, and what the sandbox costs, in wall time and in CPU time.
 
-`python -m benchmarks.eval BENCHMARK [--problems N] [--agreement]`. Floor: cores / mean time of bare iverilog + vvp, one
-after the other, in the same run. The plain harness compiles design, testbench and reference as the official Makefile
-does (`iverilog -Wall -Winfloop -Wno-timescale -g2012 -s tb`, 30 s) and reads its log as the official analysis does.
+`python -m benchmarks.eval BENCHMARK [--problems N] [--samples N]`. Floor: cores / mean time of bare iverilog + vvp (the
+flags of the official Makefile), measured by turns with ours, a quarter of the problems at a time. CPU seconds count the
+processes of each side, the parent included; neighbours disturb them less than wall times. References are graded, as if
+written by a model; the golden runs come before the clock starts.
 """
 
 import argparse
 import asyncio
 import os
-import random
-import re
 import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from eval import harness, simulate
@@ -23,137 +23,132 @@ from eval.sandbox import Limits, find_confinement
 from eval.sandbox import run as confined
 from eval.simulate import Simulator, Verdict
 from eval.stage import cores
-from eval.worker import admitted
-from eval.workers import workers
+from eval.workers import Workers, workers
 
 COMPILE = ("iverilog", "-Wall", "-Winfloop", "-Wno-timescale", "-g2012", "-s", "tb", "-o", "program")
-SAMPLES = 5
-MUTATIONS: dict[str, tuple[str, str]] = {
-    "operator": (r"(?<=[\w\])] )([&|^+-])(?= [\w~(\[])", "swap"),
-    "constant": (r"\b\d+'[bdh]\w+|(?<==\s)\d+(?=;)", "constant"),
-    "edge": (r"\bposedge\b", "negedge"),
-    "reset": (r"\bif \((reset|rst|areset|r)\)", r"if (!\1)"),
-    "bit order": (r"\{(\w[\w\[\]:]*), (\w[\w\[\]:]*)", r"{\2, \1"),
-    "dropped branch": (r"\belse\b(?! if)[^;]*;", ";"),
-    "inverted output": (r"assign (\w+) = ([^;]+);", r"assign \1 = ~(\2);"),
-    "dropped semicolon": (r";(?=\s*endmodule)", ""),
-    "unknown name": (r"assign (\w+) =", r"assign \1 = absent_name ^"),
-}
-_SWAPPED = {"&": "|", "|": "&", "^": "&", "+": "-", "-": "+"}
+TURNS = 4
+_TICK = os.sysconf("SC_CLK_TCK")
 
 
-def _bare(problem: Problem, design: str) -> str:
-    """'.' where a plain harness passes the design, else the official analysis' kind of failure, roughly."""
+@dataclass(frozen=True)
+class Spent:
+    """Seconds of wall and of CPU, of a number of designs."""
+
+    wall: float
+    cpu: float
+    designs: int
+
+    def __add__(self, other: "Spent") -> "Spent":
+        return Spent(self.wall + other.wall, self.cpu + other.cpu, self.designs + other.designs)
+
+    @property
+    def line(self) -> str:
+        return f"{self.wall / self.designs * 1e3:.1f} ms wall, {self.cpu / self.designs * 1e3:.1f} ms CPU a design"
+
+
+def _stat(pid: int) -> tuple[int, float]:
+    """(parent, CPU seconds of the process and of the children it has waited for); see proc(5)."""
+    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(words[1]), sum(map(int, words[11:15])) / _TICK
+
+
+def _found() -> Iterator[tuple[int, int, float]]:
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                yield int(entry), *_stat(int(entry))
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+
+
+def cpu_seconds() -> float:
+    """Of this process and everything that descends from it, alive or waited for."""
+    table = {pid: (parent, seconds) for pid, parent, seconds in _found()}
+    total, wanted = 0.0, {os.getpid()}
+    while wanted:
+        total += sum(table[pid][1] for pid in wanted if pid in table)
+        wanted = {pid for pid, (parent, _) in table.items() if parent in wanted}
+    return total
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.wall, self.cpu = time.perf_counter(), cpu_seconds()
+
+    def spent(self, designs: int) -> Spent:
+        return Spent(time.perf_counter() - self.wall, cpu_seconds() - self.cpu, designs)
+
+
+def bare(problem: Problem, design: str) -> None:
+    """Compile and run as the official Makefile does, with nothing around it."""
     with tempfile.TemporaryDirectory() as folder:
         for name, text in (("design.sv", design), ("test.sv", problem.test), ("ref.sv", problem.reference)):
             (Path(folder) / name).write_text(text)
-        compiled = subprocess.run(
-            [*COMPILE, "design.sv", "test.sv", "ref.sv"], cwd=folder, capture_output=True, text=True, check=False
-        )
-        log = compiled.stdout + compiled.stderr
-        if compiled.returncode == 0:
-            try:
-                ran = subprocess.run(
-                    ["./program"], cwd=folder, capture_output=True, text=True, timeout=30, check=False, errors="replace"
-                )
-                log += ran.stdout + ran.stderr
-            except subprocess.TimeoutExpired:
-                return "T"
-    for mark, kind in (("syntax error", "S"), ("TIMEOUT", "T"), ("Unable to bind", "p"), ("error", "C")):
-        if mark in log:
-            return kind
-    found = re.findall(r"^Mismatches: (\d+) in \d+ samples$", log, re.MULTILINE)
-    return "." if found and int(found[-1]) == 0 else "R"
+        for command in ([*COMPILE, "design.sv", "test.sv", "ref.sv"], ["vvp", "-n", "program"]):
+            subprocess.run(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
 
 
-def _mutated(design: str, pattern: str, into: str, draw: random.Random) -> str | None:
-    """The design with one place changed, after its header; None where the kind has no place in it."""
-    body = design.find(");")
-    places = [m for m in re.finditer(pattern, design) if m.start() > body]
-    if not places:
-        return None
-    place = draw.choice(places)
-    if into == "swap":
-        new = _SWAPPED[place.group()]
-    elif into == "constant":
-        new = f"({place.group()} + 1)"
-    else:
-        new = place.expand(into)
-    return design[: place.start()] + new + design[place.end() :]
-
-
-def _designs(problem: Problem) -> Iterator[tuple[str, str]]:
-    reference = harness.reference_as_design(problem)
-    yield "reference", reference
-    draw = random.Random(problem.task_id)
-    for kind, (pattern, into) in MUTATIONS.items():
-        mutant = _mutated(reference, pattern, into, draw)
-        if mutant is not None:
-            yield kind, mutant
-
-
-def agreement(problems: list[Problem], simulator: Simulator) -> None:
-    compared, differing, kinds = 0, [], set[str]()
+def _floor(problems: list[Problem]) -> Spent:
+    clock = Clock()
     for problem in problems:
-        golden = simulate.golden(problem, simulator)
-        for kind, design in _designs(problem):
-            code = admitted(design, problem.interface, 30)
-            ours = code if isinstance(code, Verdict) else simulate.grade(problem, code, golden, simulator)
-            theirs = _bare(problem, design)
-            compared, _ = compared + 1, kinds.add(kind)
-            if ours.passed != (theirs == "."):
-                differing.append(f"{problem.task_id} {kind}: ours {ours.category} ({ours.detail}), plain {theirs}")
-    print(f"agreement: {compared} designs of {len(problems)} problems, {len(kinds)} kinds; {len(differing)} differ")
-    print("\n".join(differing))
+        bare(problem, harness.reference_as_design(problem))
+    return clock.spent(len(problems))
 
 
-def _mean_seconds(work: Callable[[], object], times: int) -> float:
-    taken = []
-    for _ in range(times):
-        start = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken)
+async def _grade_all(pool: Workers, problems: list[Problem], goldens: list[Verdict], samples: int) -> Spent:
+    clock = Clock()
+    pairs = zip(problems, goldens, strict=True)
+    jobs = [pool.grade(p, harness.reference_as_design(p), golden) for p, golden in pairs for _ in range(samples)]
+    verdicts = await asyncio.gather(*jobs)
+    assert all(v.passed for v in verdicts), "a reference failed"
+    return clock.spent(len(jobs))
 
 
-async def _throughput(problems: list[Problem], simulator: Simulator) -> float:
-    """Samples a second, goldens included in none: they are run before the clock starts."""
+async def _graded(problems: list[Problem], simulator: Simulator, samples: int) -> tuple[Spent, Spent]:
+    """The floor, and the grading of every gradable problem, by turns."""
     async with workers(simulator, cores()) as pool:
         goldens = await asyncio.gather(*map(pool.golden, problems))
-        start = time.perf_counter()
-        jobs = [
-            pool.grade(problem, harness.reference_as_design(problem), golden)
-            for problem, golden in zip(problems, goldens, strict=True)
-            for _ in range(SAMPLES)
-        ]
-        await asyncio.gather(*jobs)
-        return len(jobs) / (time.perf_counter() - start)
+        gradable = [i for i, golden in enumerate(goldens) if golden.passed]
+        problems, goldens = [problems[i] for i in gradable], [goldens[i] for i in gradable]
+        floor, graded = Spent(0, 0, 0), Spent(0, 0, 0)
+        for turn in range(TURNS):
+            floor += _floor(problems[turn::TURNS])
+            graded += await _grade_all(pool, problems[turn::TURNS], goldens[turn::TURNS], samples)
+    return floor, graded
 
 
-def throughput(problems: list[Problem], simulator: Simulator) -> None:
-    bare = statistics.fmean(
-        _mean_seconds(lambda p=p: _bare(p, harness.reference_as_design(p)), 1) for p in problems
-    )  # fmt: skip
-    floor = cores() / bare
-    reached = asyncio.run(_throughput(problems, simulator))
-    print(f"bare iverilog + vvp: {bare * 1e3:.1f} ms a design; floor on {cores()} cores {floor:.1f} samples/s")
-    print(f"graded: {reached:.1f} samples/s ({reached / floor:.0%} of the floor), {len(problems)} x {SAMPLES}")
+def throughput(problems: list[Problem], simulator: Simulator, samples: int) -> None:
+    floor, graded = asyncio.run(_graded(problems, simulator, samples))
+    best = cores() * floor.designs / floor.wall
+    reached = graded.designs / graded.wall
+    print(f"bare iverilog + vvp: {floor.line}; floor on {cores()} cores {best:.1f} samples/s")
+    print(f"graded ({graded.designs}): {graded.line}; {reached:.1f} samples/s, {reached / best:.0%} of the floor")
+    ratio = (graded.cpu / graded.designs) / (floor.cpu / floor.designs)
+    print(f"CPU time against bare: {ratio:.2f}")
+
+
+def cost_of_the_sandbox(kind: simulate.Kind, times: int = 60) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        for kind in (simulator.sandbox, "none"):
-            seconds = _mean_seconds(lambda k=kind: confined(["true"], folder=folder, kind=k, limits=Limits()), 30)
-            print(f"one run of `true`, {kind}: {seconds * 1e3:.1f} ms")
+        for each in (kind, "none"):
+            taken = []
+            for _ in range(times):
+                start = time.perf_counter()
+                confined(["true"], folder=folder, kind=each, limits=Limits())
+                taken.append(time.perf_counter() - start)
+            print(f"one run of `true`, {each}: {statistics.median(taken) * 1e3:.1f} ms")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("benchmark")
     parser.add_argument("--problems", type=int, default=None)
-    parser.add_argument("--agreement", action="store_true")
+    parser.add_argument("--samples", type=int, default=5)
     options = parser.parse_args()
     simulator = Simulator(find_confinement(), Limits(seconds=30.0))
     problems = list(load_benchmark(options.benchmark).problems)[: options.problems]
     print(f"{simulate.find_simulator()}, {simulator.sandbox}, load before {os.getloadavg()[0]:.1f}")
-    (agreement if options.agreement else throughput)(problems, simulator)
+    throughput(problems, simulator, options.samples)
+    cost_of_the_sandbox(simulator.sandbox)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from common.schema import InputPath, Section
 
-VERSION = 1
+VERSION = 2
 USUAL_K = (1, 5)
 
 
@@ -24,7 +24,8 @@ class GateConfig(Section):
     on_noise: Literal["pass", "fail", "more_samples"] = Field(
         default="fail",
         description="What a drop beyond max_drop counts as while noise alone explains it at that confidence; "
-        "more_samples: `tapeout gate --endpoint URL` draws more where they tell most, and judges again",
+        "more_samples: draw more where they tell most (`tapeout run` starts its server for them, `tapeout gate` wants "
+        "--endpoint), and judge again",
     )
 
 

@@ -7,15 +7,17 @@ design that bends the inputs for itself and the reference alike is seen.
 
 import re
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from eval.benchmark import Problem
 from eval.extract import TOP
 
-_TOKEN = re.compile(
-    r"""(?P<skip>//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\])*"|`\w+|\$\w+|\\\S+|\d*'[sS]?[bodhBODH][\w?]+|\d[\w.]*)|(?P<name>[A-Za-z_][\w$]*)""",
-    re.DOTALL,
+_SKIPPED = (
+    r"""(?://[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\])*"|`\w+|\$\w+|\\\S+"""
+    r"""|(?<![\w$])\d*'[sS]?[bodhBODH][\w?]+|(?<![\w$])\d[\w.]*)"""
 )
+_SKIP = re.compile(_SKIPPED, re.DOTALL)
 _MESSAGE = re.compile(r'(\$(?:display|write|strobe|monitor)\s*\(\s*")')
 _DECLARED = re.compile(r"\b(?:module|macromodule|program|interface|package)\s+(?:automatic\s+|static\s+)?(\w+)")
 _CALLABLE = re.compile(r"\b(?:task|function)\b(?:\s+(?:automatic|static))?[^;()]*?(\w+)\s*[;(]")
@@ -23,6 +25,8 @@ _LABEL = re.compile(r"\b(?:begin|fork)\s*:\s*(\w+)")
 _DOTTED = re.compile(r"\b([A-Za-z_]\w*)\s*\.\s*[A-Za-z_]")
 _CLOCK = re.compile(r"#\s*\d+\s*(\w+)\s*<?=\s*~\s*\1\b")
 _MACRO = re.compile(r"^[ \t]*`define\s+(\w+)", re.MULTILINE)
+_SUFFIX, _MARK = "\ue000", "\ue001"
+"""Stand for the nonces in a template: private characters, which no Verilog has."""
 _PORT = re.compile(r"(?:^|[(,\s])\.([A-Za-z_]\w*)")
 
 
@@ -42,21 +46,24 @@ class Harness:
         return text.replace(self.suffix, "").replace(self.mark, "")
 
 
+@lru_cache(maxsize=16)
 def blank(text: str) -> str:
     """The text with everything but names, punctuation and space blanked out."""
-    return _TOKEN.sub(lambda m: m.group() if m.group("name") else re.sub(r"[^\n]", " ", m.group()), text)
+    return _SKIP.sub(lambda m: "\n".join(" " * len(line) for line in m.group().split("\n")), text)
 
 
 def rename(text: str, names: dict[str, str]) -> str:
     """Replace identifiers; comments, strings, macros, numbers and named port connections stay."""
+    if not names:
+        return text
+    wanted = "|".join(sorted(map(re.escape, names), key=len, reverse=True))
+    pattern = re.compile(rf"{_SKIPPED}|(?P<port>\.[ \t]*)?(?<![\w$])(?P<name>{wanted})(?![\w$])", re.DOTALL)
 
     def one(match: re.Match[str]) -> str:
         name = match.group("name")
-        if name is None or name not in names or text[: match.start()].rstrip(" \t").endswith("."):
-            return match.group()
-        return names[name]
+        return match.group() if name is None or match.group("port") else names[name]
 
-    return _TOKEN.sub(one, text)
+    return pattern.sub(one, text)
 
 
 def modules(text: str) -> list[str]:
@@ -88,7 +95,10 @@ def _main_module(test: str) -> tuple[str, int, int] | None:
 
 
 def _witness(body: str, suffix: str, mark: str) -> str:
-    """Verilog that hashes the reference's outputs (`*_ref`) shortly after every clock edge, or nothing to hash."""
+    """Verilog that hashes the reference's outputs (`*_ref`) shortly after every clock edge, or nothing to hash.
+
+    By a product of 64 bits where they fit, which the simulator does much faster than shifts of longer vectors.
+    """
     plain = blank(body)
     outputs = sorted(set(re.findall(r"\b\w+_ref\b", plain)))
     clock = _CLOCK.search(body)
@@ -98,33 +108,60 @@ def _witness(body: str, suffix: str, mark: str) -> str:
     return f"""
   bit [{width}-1:0] {seen};
   bit [{width}+63:0] {total};
-  always @({clock.group(1)}) begin
-    #3 {seen} = {{{", ".join(outputs)}}};
-    {total} = {{{total}, {total}[{width}+63]}} ^ {seen};
-  end
+  generate if ({width} > 64)
+    always @({clock.group(1)}) begin
+      #3 {seen} = {{{", ".join(outputs)}}};
+      {total} = {{{total}, {total}[{width}+63]}} ^ {seen};
+    end
+  else
+    always @({clock.group(1)}) begin
+      #3 {seen} = {{{", ".join(outputs)}}};
+      {total}[63:0] = {total}[63:0] * 64'd6364136223846793005 + {seen};
+    end
+  endgenerate
   final $display("{mark}Witness: %0h", {total});
 """
 
 
-def build(problem: Problem) -> Harness | None:
-    """The harness of one run, or None where the testbench instantiates no TopModule."""
-    suffix, mark = f"_n{secrets.token_hex(8)}", f"<{secrets.token_hex(16)}> "
+@lru_cache(maxsize=1024)
+def _template(problem: Problem) -> Harness | None:
+    """The harness with placeholders for the nonces, which the slow part of building it does not depend on."""
     main = _main_module(problem.test)
     if main is None:
         return None
     top, start, end = main
     kinds = [*modules(problem.test), *modules(problem.reference)]
-    names = {name: name + suffix for name in [*kinds, *_reachable(problem.test, kinds)] if name != TOP}
-    witness = _witness(problem.test[start:end], suffix, mark)
+    names = {name: name + _SUFFIX for name in [*kinds, *_reachable(problem.test, kinds)] if name != TOP}
+    witness = _witness(problem.test[start:end], _SUFFIX, _MARK)
     test = rename(problem.test[:end], names) + witness + rename(problem.test[end:], names)
-    test = _MESSAGE.sub(lambda m: m.group() + mark, test)
+    test = _MESSAGE.sub(lambda m: m.group() + _MARK, test)
     return Harness(
-        test=test.replace(mark + mark, mark),
-        reference=rename(problem.reference, {name: name + suffix for name in modules(problem.reference)}),
+        test=test.replace(_MARK + _MARK, _MARK),
+        reference=rename(problem.reference, {name: name + _SUFFIX for name in modules(problem.reference)}),
         top=names[top],
+        suffix=_SUFFIX,
+        mark=_MARK,
+        macros=tuple(dict.fromkeys(_MACRO.findall(problem.test + problem.reference))),
+    )
+
+
+def build(problem: Problem) -> Harness | None:
+    """The harness of one run, or None where the testbench instantiates no TopModule."""
+    template = _template(problem)
+    if template is None:
+        return None
+    suffix, mark = f"_n{secrets.token_hex(8)}", f"<{secrets.token_hex(16)}> "
+
+    def drawn(text: str) -> str:
+        return text.replace(_SUFFIX, suffix).replace(_MARK, mark)
+
+    return replace(
+        template,
+        test=drawn(template.test),
+        reference=drawn(template.reference),
+        top=drawn(template.top),
         suffix=suffix,
         mark=mark,
-        macros=tuple(dict.fromkeys(_MACRO.findall(problem.test + problem.reference))),
     )
 
 

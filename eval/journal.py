@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ class Journal:
     """Appends rows keyed by (task_id, sample); opening it again finds every whole row and drops a torn last one."""
 
     def __init__(self, path: Path):
-        self.path = path
+        self.path, self.lock = path, threading.Lock()
         self.rows: dict[tuple[str, int], Row] = {}
         content = path.read_bytes() if path.exists() else b""
         for line in content.split(b"\n")[:-1]:
@@ -36,14 +37,15 @@ class Journal:
         self.file = open(path, "ab")
 
     def append(self, rows: list[Row]) -> None:
-        """Add rows whose keys are new, durably."""
-        fresh = [row for row in rows if _key(row) not in self.rows]
-        if not fresh:
-            return
-        self.file.write("".join(map(_line, fresh)).encode())
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        self.rows |= {_key(row): row for row in fresh}
+        """Add rows whose keys are new, durably. Any thread may call this; `rows` is replaced, never changed."""
+        with self.lock:
+            fresh = [row for row in rows if _key(row) not in self.rows]
+            if not fresh:
+                return
+            self.file.write("".join(map(_line, fresh)).encode())
+            self.file.flush()
+            os.fsync(self.file.fileno())
+            self.rows = self.rows | {_key(row): row for row in fresh}
 
     def sort(self) -> None:
         """Rewrite the file in order of (task_id, sample)."""

@@ -2,35 +2,38 @@
 
 Confinement is Landlock (any container, no privileges) or else bubblewrap; without either it fails closed. Not covered:
 bugs of the kernel itself, timing channels, and memory shared by several runs at once (the limit holds per process).
-Under bubblewrap alone a simulation can see its own /proc; the admission check is then what keeps it from there.
+Under bubblewrap alone a simulation can see its own /proc; the admission check is then what keeps it from there. A
+program that takes over vvp itself could end the launcher (`eval.launch`) that it shares a confinement with: an error.
 """
 
-import ctypes
+import atexit
+import contextlib
+import functools
 import os
 import resource
-import selectors
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from common.errors import UserError
-from eval import landlock
+from eval import landlock, launch
 
 Kind = Literal["landlock", "bubblewrap", "none"]
 MIB = 1 << 20
-_PR_SET_PDEATHSIG = 1
 _SYSTEM = ("/bin", "/lib", "/lib64", "/usr/bin", "/usr/lib", "/usr/lib64", "/usr/libexec", "/usr/local/lib")
 _SYSTEM_FILES = ("/etc/ld.so.cache", "/dev/null", "/dev/urandom")
-_libc = ctypes.CDLL(None, use_errno=True)
+_MOST_RUNS, _MOST_LAUNCHERS = 500, 4
+_ROOT = str(Path(__file__).resolve().parent.parent)
+_SERVE = "import sys; sys.path.insert(0, sys.argv[1]); from eval.launch import serve; serve(int(sys.argv[2]))"
 
 
 @dataclass(frozen=True)
@@ -53,11 +56,6 @@ class Finished:
     stopped: Literal["", "time", "output"] = ""
 
 
-def die_with_parent() -> None:
-    if sys.platform == "linux":
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 @lru_cache
 def tool_folders(*tools: str) -> tuple[str, ...]:
     """What must be readable to run the tools: the system's libraries and the folders the tools are installed in."""
@@ -75,121 +73,142 @@ def _bubblewrap(argv: list[str], readable: tuple[str, ...], folder: str, writabl
     return [*command, "--bind" if writable else "--ro-bind", folder, folder, "--chdir", folder, "--", *argv]
 
 
-def _child_setup(limits: Limits, rules: int | None) -> Callable[[], None]:
-    seconds = int(limits.seconds) + 1
-    pairs = [
-        (resource.RLIMIT_CPU, seconds),
+def _resources(limits: Limits) -> list[tuple[int, int]]:
+    return [
+        (resource.RLIMIT_CPU, int(limits.seconds) + 1),
         (resource.RLIMIT_AS, limits.memory),
         (resource.RLIMIT_FSIZE, limits.file_size),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NOFILE, 64),
     ]
-    if not limits.may_fork:
-        pairs.append((resource.RLIMIT_NPROC, 0))
 
-    def setup() -> None:
-        die_with_parent()
-        for which, value in pairs:
-            hard = resource.getrlimit(which)[1]
-            value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+
+class _Launcher:
+    """A process of `eval.launch` with one confinement and one set of limits; does one run at a time."""
+
+    def __init__(self, cell: dict[str, Any]) -> None:
+        self.lock, self.runs = threading.Lock(), 0
+        self.channel, theirs = socket.socketpair()
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", _SERVE, _ROOT, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+            )
+        refused = self.ask(cell)
+        if len(refused) == 2:
+            self.close()
+            raise OSError(*refused)
+
+    def ask(self, question: dict[str, Any]) -> tuple[Any, ...]:
+        """An interrupted conversation cannot be taken up again: the launcher is given up with it."""
+        with self.lock:
+            self.runs += 1
             try:
-                resource.setrlimit(which, (value, value))
-            except ValueError:
-                if sys.platform == "linux":
-                    raise
-        if rules is not None:
-            landlock.confine(rules)
+                launch.send(self.channel, question)
+                return launch.receive(self.channel)
+            except BaseException:
+                self.close()
+                raise
 
-    return setup
+    @property
+    def usable(self) -> bool:
+        """Its own use of the CPU counts against the limit too, so none is kept for ever."""
+        return self.channel.fileno() >= 0 and self.runs < _MOST_RUNS
 
-
-def _converse(process: subprocess.Popen[bytes], ours: socket.socket, stdin: bytes, limits: Limits) -> Finished:
-    """Feed standard input and collect output until the process closes it, or a limit is met."""
-    deadline = time.monotonic() + limits.seconds
-    output, sent = bytearray(), 0
-    with selectors.DefaultSelector() as ready:
-        ready.register(ours, selectors.EVENT_READ)
-        if process.stdin is not None:
-            os.set_blocking(process.stdin.fileno(), False)
-            ready.register(process.stdin, selectors.EVENT_WRITE)
-        while True:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return Finished(-signal.SIGKILL, output.decode(errors="replace"), "time")
-            for key, _ in ready.select(left):
-                if key.fileobj is ours:
-                    chunk = ours.recv(1 << 16)
-                    output += chunk
-                    if len(output) > limits.output:
-                        return Finished(-signal.SIGKILL, output[: limits.output].decode(errors="replace"), "output")
-                    if not chunk:
-                        return _reap(process, output, deadline)
-                elif process.stdin is not None:
-                    try:
-                        sent += os.write(process.stdin.fileno(), stdin[sent : sent + (1 << 16)])
-                    except BrokenPipeError:
-                        sent = len(stdin)
-                    if sent == len(stdin):
-                        ready.unregister(process.stdin)
-                        process.stdin.close()
+    def close(self) -> None:
+        self.channel.close()
+        self.process.wait()
 
 
-def _reap(process: subprocess.Popen[bytes], output: bytearray, deadline: float) -> Finished:
-    text = output.decode(errors="replace")
+class _Launchers:
+    """The launchers of this process by what confines them; the longest unused is closed for a new one."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, _Launcher] = {}
+        self.lock = threading.Lock()
+
+    def of(self, cell: dict[str, Any]) -> _Launcher:
+        with self.lock:
+            found = self.known.pop(repr(cell), None)
+            if found is not None and not found.usable:
+                found.close()
+                found = None
+            while found is None and len(self.known) >= _MOST_LAUNCHERS:
+                self.known.pop(next(iter(self.known))).close()
+            self.known[repr(cell)] = found = found or _Launcher(cell)
+            return found
+
+    def close(self) -> None:
+        for launcher in self.known.values():
+            launcher.close()
+
+
+@functools.cache
+def _launchers(process: int) -> _Launchers:
+    """Those of this process; a process forked from it starts its own."""
+    found = _Launchers()
+    atexit.register(lambda: os.getpid() == process and found.close())
+    return found
+
+
+@functools.cache
+def _root(process: int) -> "tempfile.TemporaryDirectory[str]":
+    return tempfile.TemporaryDirectory(prefix=f"tapeout-{process}-")
+
+
+@contextlib.contextmanager
+def workplace() -> Iterator[tuple[str, str]]:
+    """A fresh folder, and the one above it, which lives as long as this process (name it as `writable`).
+
+    One at a time: on leaving, everything below the folder above is gone.
+    """
+    above = _root(os.getpid()).name
+    folder = tempfile.mkdtemp(dir=above)
     try:
-        code = process.wait(max(deadline - time.monotonic(), 0.1))
-    except subprocess.TimeoutExpired:
-        return Finished(-signal.SIGKILL, text, "time")
-    return Finished(code, text, "time" if code in (-signal.SIGXCPU, 128 + signal.SIGXCPU) else "")
+        yield folder, above
+    finally:
+        for name in os.listdir(above):
+            shutil.rmtree(os.path.join(above, name), ignore_errors=True)
 
 
 def run(
-    argv: list[str], *, folder: str, kind: Kind, limits: Limits, writable: bool = False, stdin: bytes = b""
+    argv: list[str], *, folder: str, kind: Kind, limits: Limits, writable: bool | str = False, stdin: bytes = b""
 ) -> Finished:
-    """Run `argv` confined, with `folder` as its working folder, `writable` or (Landlock) not even readable.
+    """Run `argv` confined, with `folder` as its working folder, not even readable (Landlock) unless `writable`.
 
-    Call it from a process without other threads. Output is a socket, so that the child cannot read back what it wrote.
+    `writable` may name a folder above `folder` instead: runs that share it start faster. Output is a socket, so that
+    the child cannot read back what it wrote. OSError where the program or the confinement could not be started.
     """
     readable = tool_folders(argv[0])
-    env = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TMPDIR": folder}
-    rules = None
-    if kind == "landlock":
-        rules = landlock.ruleset((*readable, *_SYSTEM_FILES), (folder,) if writable else ())
-    elif kind == "bubblewrap":
-        argv = _bubblewrap(argv, readable, folder, writable)
-    ours, theirs = socket.socketpair()
+    if kind == "bubblewrap":
+        argv = _bubblewrap(argv, readable, folder, bool(writable))
+    above = folder if writable is True else writable
+    cell = {
+        "readable": (*readable, *_SYSTEM_FILES) if kind == "landlock" else None,
+        "writable": (above,) if above and kind == "landlock" else (),
+        "limits": _resources(limits),
+    }
+    request = {
+        "argv": argv,
+        "folder": folder,
+        "env": {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TMPDIR": folder},
+        "stdin": stdin,
+        "seconds": limits.seconds,
+        "output": limits.output,
+        "may_not_fork": not limits.may_fork,
+    }
     try:
-        process = subprocess.Popen(
-            argv,
-            cwd=folder,
-            env=env,
-            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
-            stdout=theirs.fileno(),
-            stderr=theirs.fileno(),
-            start_new_session=True,
-            preexec_fn=_child_setup(limits, rules),
-        )
-        theirs.close()
-        try:
-            return _converse(process, ours, stdin, limits)
-        finally:
-            _kill_group(process)
-    finally:
-        ours.close()
-        theirs.close()
-        if rules is not None:
-            os.close(rules)
-
-
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    """End the process and whatever it left in its group (a group that still has members keeps its id to itself)."""
-    if process.stdin is not None and not process.stdin.closed:
-        process.stdin.close()
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        process.poll()
-    process.wait()
+        answer = _launchers(os.getpid()).of(cell).ask(request)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        raise OSError(0, "the process that starts simulations died") from None
+    if len(answer) == 2:
+        raise OSError(*answer)
+    code, output, stopped = answer
+    if not stopped and code in (-signal.SIGXCPU, 128 + signal.SIGXCPU):
+        stopped = "time"
+    return Finished(-signal.SIGKILL if stopped else code, output.decode(errors="replace"), stopped)
 
 
 def _holds(kind: Kind) -> bool:

@@ -1,10 +1,11 @@
 """Compile a design with its problem's harness, run it, and read the verdict that only the testbench can write."""
 
+import errno
+import os
 import re
 import shutil
 import signal
 import subprocess
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,6 +36,7 @@ _COMPILE_KINDS = (
     ("unresolved_port", re.compile(r"Unable to bind wire/reg|is not a port of")),
 )
 """Elaboration errors that the official analysis tells apart (its `e`, and its `p` and `c`)."""
+_LEAST_ROOM = 1 << 18
 _VERSION = re.compile(r"version\s+(\S+)")
 
 
@@ -84,11 +86,24 @@ def _first_line(text: str) -> str:
     return (errors or lines or [""])[0][:300]
 
 
-def compile_design(rig: Harness, design: str, folder: str, simulator: Simulator) -> Verdict | bytes:
-    """The simulator's program, or why there is none. The design comes last: its directives reach nothing of ours."""
+def _check_room(folder: str) -> None:
+    """A compilation that failed on a full disk says nothing of the design."""
+    disk = os.statvfs(folder)
+    if disk.f_bavail * disk.f_frsize < _LEAST_ROOM:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder)
+
+
+def compile_design(
+    rig: Harness, design: str, folder: str, simulator: Simulator, above: str | None = None
+) -> Verdict | bytes:
+    """The simulator's program, or why there is none. The design comes last: its directives reach nothing of ours.
+
+    Its unit of time is iverilog's default, as where a design comes first (the official harness), not the testbench's.
+    `above` is a folder above `folder` that further compilations share, where there is one (see `sandbox.run`).
+    """
     place = Path(folder)
-    (place / "test.sv").write_text(rig.test + "\n`resetall\n", encoding="utf-8")
-    (place / "ref.sv").write_text(rig.reference + "\n`resetall\n`timescale 1ps/1ps\n", encoding="utf-8")
+    (place / "test.sv").write_text(rig.test + "\n", encoding="utf-8")
+    (place / "ref.sv").write_text(rig.reference + "\n`resetall\n`timescale 1s/1s\n", encoding="utf-8")
     unset = "".join(f"`undef {name}\n" for name in rig.macros)
     (place / "design.sv").write_text(
         unset + '`line 1 "design.sv" 0\n' + design + "\n", encoding="utf-8", errors="replace"
@@ -99,7 +114,7 @@ def compile_design(rig: Harness, design: str, folder: str, simulator: Simulator)
         folder=folder,
         kind=simulator.sandbox,
         limits=simulator.limits,
-        writable=True,
+        writable=above or True,
     )
     output = rig.clean(done.output)
     if done.stopped:
@@ -108,6 +123,7 @@ def compile_design(rig: Harness, design: str, folder: str, simulator: Simulator)
     program = place / "program"
     if done.code == 0 and program.is_file() and not program.is_symlink():
         return program.read_bytes()
+    _check_room(folder)
     if re.search(r"syntax error|I give up|[Mm]alformed|[Ii]nvalid module item", output):
         return Verdict("syntax", _first_line(output))
     if done.code < 0 or done.code >= 128 or "memory" in output or "bad_alloc" in output:
@@ -152,12 +168,14 @@ def _run(problem: Problem, design: str, simulator: Simulator) -> Verdict:
     rig = harness.build(problem)
     if rig is None:
         return Verdict("ungradable", "the testbench instantiates no TopModule")
-    with tempfile.TemporaryDirectory(prefix="tapeout-") as folder, tempfile.TemporaryDirectory() as empty:
-        program = compile_design(rig, design, folder, simulator)
+    with sandbox.workplace() as (folder, above):
+        program = compile_design(rig, design, folder, simulator, above)
         if isinstance(program, Verdict):
             return program
         limits = replace(simulator.limits, file_size=0, may_fork=False)
         argv = ["vvp", "-n", "/dev/stdin", "-none"]
+        empty = os.path.join(folder, "empty")
+        os.mkdir(empty)
         return _read(rig, sandbox.run(argv, folder=empty, kind=simulator.sandbox, limits=limits, stdin=program))
 
 

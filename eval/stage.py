@@ -47,10 +47,20 @@ class _Session:
     start: float = field(default_factory=time.monotonic)
     generation_seconds: float = 0.0
     goldens: dict[str, Verdict] = field(default_factory=dict)
+    pending: list[Row] = field(default_factory=list)
+    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def golden(self, problem: Problem) -> Verdict:
         found = self.goldens[problem.task_id] = await self.pool.golden(problem)
         return found
+
+    async def keep(self, result: Row) -> None:
+        """Write a result durably, together with those that came while the disk was busy with others."""
+        self.pending.append(result)
+        async with self.writing:
+            rows, self.pending = self.pending, []
+            if rows:
+                await asyncio.to_thread(self.results.append, rows)
 
     async def problem(self, problem: Problem) -> None:
         """Bring one problem to its end: its missing samples, then its missing verdicts."""
@@ -59,7 +69,7 @@ class _Session:
             wanted = set(range(self.config.samples)) if self.client else set()
             have = {sample for task, sample in self.samples.rows if task == problem.task_id}
             if self.client and not wanted <= have:
-                self.samples.append(await self.client.samples(problem, have))
+                await asyncio.to_thread(self.samples.append, await self.client.samples(problem, have))
                 self.generation_seconds = time.monotonic() - self.start
             rows = [row for key, row in sorted(self.samples.rows.items()) if key[0] == problem.task_id]
             for row in rows:
@@ -69,7 +79,7 @@ class _Session:
         key = (row["task_id"], row["sample"])
         if key not in self.results.rows:
             verdict = await self.pool.grade(problem, row["completion"], await golden)
-            self.results.append([{"task_id": key[0], "sample": key[1], **shown(verdict)}])
+            await self.keep({"task_id": key[0], "sample": key[1], **shown(verdict)})
         passed = sum(result["passed"] for result in self.results.rows.values())
         self.progress.advance(1, f"{len(self.samples.rows)} written, {passed} passed")
 

@@ -9,7 +9,7 @@ import signal
 import sys
 from typing import Any
 
-from eval import sandbox, simulate
+from eval import launch, simulate
 from eval.admit import rejection
 from eval.benchmark import Problem
 from eval.extract import extract
@@ -45,9 +45,13 @@ def answer(job: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sandbox.die_with_parent()
+    launch.die_with_parent()
     for line in sys.stdin:
-        print(json.dumps(answer(json.loads(line))), flush=True)
+        try:
+            said = answer(json.loads(line))
+        except OSError as error:  # of this machine, not of the design: no verdict
+            said = {"os_error": [error.errno or 0, error.strerror or str(error), error.filename]}
+        print(json.dumps(said), flush=True)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from pathlib import Path
@@ -32,8 +33,8 @@ async def _end(process: asyncio.subprocess.Process, patience: float) -> None:
 class Workers:
     """Grades at most `count` designs at a time. A worker that dies or hangs is replaced; its design fails."""
 
-    def __init__(self, simulator: Simulator, count: int):
-        self.simulator, self.count = simulator, count
+    def __init__(self, simulator: Simulator, count: int, folder: str):
+        self.simulator, self.count, self.folder = simulator, count, folder
         self.idle: asyncio.Queue[asyncio.subprocess.Process] = asyncio.Queue()
         self.all: list[asyncio.subprocess.Process] = []
         self.busy_seconds = 0.0
@@ -46,7 +47,7 @@ class Workers:
             "eval.worker",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, "PYTHONPATH": path, "TMPDIR": self.folder},
             limit=_LINE_LIMIT,
             start_new_session=True,
         )
@@ -77,7 +78,10 @@ class Workers:
             await self._start()
             return Verdict("runtime", f"the simulation worker died (exit code {process.returncode})")
         self.idle.put_nowait(process)
-        return Verdict(**json.loads(line))
+        said = json.loads(line)
+        if "os_error" in said:
+            raise OSError(*said["os_error"])
+        return Verdict(**said)
 
     async def golden(self, problem: Problem) -> Verdict:
         return await self._ask(problem, None, None)
@@ -89,10 +93,11 @@ class Workers:
 @contextlib.asynccontextmanager
 async def workers(simulator: Simulator, count: int) -> AsyncIterator[Workers]:
     """Start the pool; on leaving, however that comes about, its processes are gone."""
-    pool = Workers(simulator, count)
-    try:
-        for _ in range(count):
-            await pool._start()
-        yield pool
-    finally:
-        await asyncio.gather(*(_end(process, patience=0.0) for process in pool.all))
+    with tempfile.TemporaryDirectory(prefix="tapeout-", ignore_cleanup_errors=True) as folder:
+        pool = Workers(simulator, count, folder)
+        try:
+            for _ in range(count):
+                await pool._start()
+            yield pool
+        finally:
+            await asyncio.gather(*(_end(process, patience=0.0) for process in pool.all))

@@ -1,0 +1,106 @@
+"""What a run leaves when the machine fails it, and what hostile designs cost their neighbours."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from eval.benchmark import load_benchmark
+from eval.config import EvalConfig, EvalInputs
+from eval.sandbox import MIB, Limits, find_confinement
+from eval.simulate import Simulator, Verdict
+from eval.stage import run
+from eval.workers import workers
+
+ROOT = Path(__file__).resolve().parents[2]
+TASKS = ("Prob001_register", "Prob002_sum")
+EVALUATE = [sys.executable, "-m", "eval"]
+
+
+def _stored(folder: Path, solve: Callable[[str], str], times: int) -> Path:
+    lines = [json.dumps({"task_id": task, "completion": solve(task)}) + "\n" for task in TASKS for _ in range(times)]
+    (folder / "stored.jsonl").write_text("".join(lines))
+    return folder / "stored.jsonl"
+
+
+def _on_a_small_disk(disk: Path, size: str, script: str, job: Path, **env: str) -> "subprocess.CompletedProcess[str]":
+    disk.mkdir()
+    inner = f'mount -t tmpfs -o size={size} tmpfs "{disk}" && mkdir -p "{disk}/out" && {script}'
+    command = ["unshare", "--map-root-user", "--mount", "sh", "-c", inner, "sh", *EVALUATE, str(job)]
+    known = {**os.environ, "PYTHONPATH": str(ROOT), **env}
+    return subprocess.run(command, env=known, capture_output=True, text=True, timeout=300, check=False)
+
+
+def _job(folder: Path, benchmark: Path, stored: Path, out: Path) -> Path:
+    config = {"benchmark": str(benchmark), "completions": str(stored), "simulators": 2}
+    (folder / "job.json").write_text(json.dumps({"config": config, "inputs": {}, "out": str(out)}))
+    return folder / "job.json"
+
+
+def test_a_full_disk_keeps_what_was_found(benchmark_folder: Path, tmp_path: Path, solve: Callable[[str], str]) -> None:
+    """The samples fit, not all of their results; with more room the same command counts every sample once."""
+    stored, disk, times = _stored(tmp_path, solve, 40), tmp_path / "disk", 40
+    job = _job(tmp_path, benchmark_folder, stored, disk / "out")
+    kept = f'cp "{disk}/out/results.jsonl" "{tmp_path}/kept.jsonl"'
+    room = f'mount -o remount,size=1m "{disk}" && "$@" && cp "{disk}/out/results.jsonl" "{tmp_path}/whole.jsonl"'
+    samples = sum(len(line) + len(', "sample": 10') for line in stored.read_text().splitlines())
+    size = f"{(samples // 4096 + 3) * 4}k"
+    done = _on_a_small_disk(disk, size, f'{{ "$@"; echo "code $?"; {kept}; {room}; }}', job)
+    assert "code 2" in done.stdout and "the disk is full" in done.stderr and "Traceback" not in done.stderr
+    first = [json.loads(line) for line in (tmp_path / "kept.jsonl").read_text().split("\n")[:-1]]
+    whole = [json.loads(line) for line in (tmp_path / "whole.jsonl").read_text().splitlines()]
+    assert done.returncode == 0 and 0 < len(first) < 2 * times
+    assert [(row["task_id"], row["sample"]) for row in whole] == [(task, i) for task in TASKS for i in range(times)]
+    assert all(row in whole for row in first) and all(row["passed"] for row in whole)
+
+
+def test_a_full_disk_under_the_simulator_is_no_verdict(
+    benchmark_folder: Path, tmp_path: Path, solve: Callable[[str], str]
+) -> None:
+    (tmp_path / "out").mkdir()
+    job = _job(tmp_path, benchmark_folder, _stored(tmp_path, solve, 2), tmp_path / "out")
+    disk = tmp_path / "disk"
+    done = _on_a_small_disk(disk, "32k", '"$@"', job, TMPDIR=str(disk))
+    assert done.returncode == 2 and "the disk is full" in done.stderr, done.stderr
+    assert not any(json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines())
+
+
+def test_the_same_twice_is_the_same(
+    benchmark_folder: Path, tmp_path: Path, solve: Callable[[str], str], top: Callable[[str], str]
+) -> None:
+    bad = ["no", top("assign nonsense"), top("always @(posedge clk) q <= d + 1;"), top("initial $finish;")]
+    lines = [{"task_id": task, "completion": text} for task in TASKS for text in (solve(task), *bad)]
+    (tmp_path / "stored.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    config = EvalConfig(benchmark=str(benchmark_folder), completions=str(tmp_path / "stored.jsonl"))
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        run(config, EvalInputs(), tmp_path / name)
+    for name in ("samples.jsonl", "results.jsonl", "summary.json"):
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+
+
+HOSTILE = (
+    "initial while (1) ;",
+    'initial forever $display("%0d", {100{32\'hffffffff}});',
+    "reg [999999999:0] big; initial big = ~big; always @(posedge clk) big <= big + 1;",
+    "genvar i; generate for (i = 0; i < 1000000000; i++) begin : g reg r; end endgenerate",
+)
+
+
+def test_the_hostile_fail_alone(benchmark_folder: Path, solve: Callable[[str], str], top: Callable[[str], str]) -> None:
+    """Four of them among honest designs that share two workers with them: each of those still gets its verdict."""
+    problem = load_benchmark(str(benchmark_folder)).by_id[TASKS[0]]
+    simulator = Simulator(find_confinement(), Limits(seconds=5.0, memory=512 * MIB))
+    good = solve(problem.task_id)
+    texts = [text for body in HOSTILE for text in (top(body), *[good] * 5)]
+
+    async def grade() -> list[Verdict]:
+        async with workers(simulator, 2) as pool:
+            golden = await pool.golden(problem)
+            return await asyncio.gather(*(pool.grade(problem, text, golden) for text in texts))
+
+    found = asyncio.run(grade())
+    assert [verdict.passed for verdict in found] == [text == good for text in texts]
