@@ -32,6 +32,9 @@ class ConvertConfig(Section):
     max_kl: float | None = Field(
         default=0.05, gt=0, description="Largest mean KL divergence (nats) between the two that passes; None: any"
     )
+    quantize: Literal["int8", "int4", "nf4"] | None = Field(
+        default=None, description="Also write the merged model with weights of this kind, for tapeout serve"
+    )
     partial: bool = Field(default=False, description="Accept an adapter that leaves out layers of what it adapts")
 
     @field_validator("checkpoints")

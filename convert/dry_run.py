@@ -32,6 +32,7 @@ def lines(config: ConvertConfig, inputs: ConvertInputs, out: Path, work: Work) -
         *(f"shard        {file.name}: {_mb(file.bytes)}, {len(file.parts)} tensors" for file in work.plan.files),
         f"carried      {len(work.carried)} other files; left out: {', '.join(work.left_out) or 'none'}",
         f"PEFT adapter {'written' if work.exported else 'not written'}",
+        *([] if config.quantize is None else [f"quantized    {config.quantize}, beside the merged model"]),
         f"verified     {'by running both models' if unproved is None else f'no: {unproved}'}",
         f"peak memory  about {_mb(memory(work, unproved is None))}",
         f"disk         {_mb(work.bytes)} needed, {_mb(free)} free{'' if free >= work.bytes else ': NOT ENOUGH'}",

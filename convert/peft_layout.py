@@ -40,6 +40,8 @@ REFUSED = (
     "use_bdlora",
     "alora_invocation_tokens",
 )
+SPELLINGS = ("language_model.model.", "model.language_model.")
+"""Of a multimodal model's text part: in older checkpoints, and in transformers' modules, which PEFT goes by."""
 CHOOSES = ("layers_to_transform", "layers_pattern", "exclude_modules")
 """Keys that leave out layers on purpose."""
 
@@ -64,7 +66,7 @@ def read_peft(folder: Path, places: Mapping[str, Place]) -> Adapter:
             raise UserError(
                 f"rank {found[0]} here, {rank} in {CONFIG}", where=key, fix="take both from one training run"
             )
-        name = module + WEIGHT
+        name = _tensor(module, places)
         place = places.get(name, Place(module, None))
         pairs[name] = Pair(name, place, rank, scale, partial(_load, shard, PREFIX + module))
     if not pairs:
@@ -80,6 +82,20 @@ def read_peft(folder: Path, places: Mapping[str, Place]) -> Adapter:
         updated=partial(_updated, pairs),
         chosen_layers=any(config.get(key) for key in CHOOSES),
     )
+
+
+def _tensor(module: str, places: Mapping[str, Place]) -> str:
+    """The base's name of the weight that PEFT knows by its module."""
+    old, new = SPELLINGS
+    names = [start + module.removeprefix(other) + WEIGHT for start, other in ((old, new), (new, old))]
+    return next((name for name in names if name in places), module + WEIGHT)
+
+
+def _module(tensor: str) -> str:
+    """The module of transformers that has the base's weight `tensor`."""
+    old, new = SPELLINGS
+    module = tensor.removesuffix(WEIGHT)
+    return new + module.removeprefix(old) if module.startswith(old) else module
 
 
 def _updated(pairs: Mapping[str, Pair], leaf: Leaf, base: np.ndarray) -> np.ndarray:
@@ -131,7 +147,7 @@ def write_peft(out: Output, folder: str, adapter: Adapter, base: Weights, base_n
     """Write the pairs as a PEFT adapter of the model called `base_name`."""
     halves: list[tuple[str, Pair, int]] = []
     for pair in sorted(adapter.pairs.values(), key=lambda pair: pair.name):
-        module = pair.name.removesuffix(WEIGHT)
+        module = _module(pair.name)
         halves += [(PREFIX + module + A, pair, 0), (PREFIX + module + B, pair, 1)]
     float32 = NAMES[np.dtype(np.float32)]
     shapes = [_half_shape(pair, half, base) for _, pair, half in halves]
@@ -168,8 +184,14 @@ def _half_shape(pair: Pair, half: int, base: Weights) -> tuple[int, int]:
 
 
 def target_modules(adapted: set[str], every: set[str]) -> list[str]:
-    """Short module names where they match adapted tensors only (as in PEFT's examples), else whole ones."""
-    modules = {name.removesuffix(WEIGHT) for name in adapted}
+    """Short module names where they match adapted tensors only (as in PEFT's examples), else whole ones.
+
+    PEFT looks at every module, so also at those that only hold others: a vision tower's `q_proj.linear.weight` has a
+    `q_proj`.
+    """
+    modules = {_module(name) for name in adapted}
     short = {module.rsplit(".", 1)[-1] for module in modules}
-    matched = {name.removesuffix(WEIGHT) for name in every if name.removesuffix(WEIGHT).rsplit(".", 1)[-1] in short}
+    parts = (f"{_module(name)}.".split(".") for name in every)
+    there = {".".join(part[:count]) for part in parts for count in range(1, len(part))}
+    matched = {module for module in there if module.rsplit(".", 1)[-1] in short}
     return sorted(short if matched == modules else modules)

@@ -12,11 +12,13 @@ from convert.config import ConvertConfig, ConvertInputs
 from convert.output import carried_files
 from convert.peft_layout import CONFIG, read_peft
 from convert.plan import Plan, make_plan
+from convert.quantized import export_bytes
 from convert.tensors import FLOATS
 from convert.trained import METADATA, read_trained
 from models.checkpoint import base_digest
 from models.families import read_spec, rows
 from models.leaf import Leaf
+from models.quantized import Mode
 from models.spec import DecoderSpec
 
 
@@ -40,13 +42,18 @@ class Work:
     carried: list[str]
     left_out: list[str]
     exported: bool
+    quantize: Mode | None = None
 
     @property
     def bytes(self) -> int:
         """Size of the result."""
         files = sum((self.base.folder / name).stat().st_size for name in self.carried)
         pairs = sum(4 * pair.rank * sum(self.base.where[name][1].shape) for name, pair in self.adapter.pairs.items())
-        return files + self.plan.bytes + (pairs if self.exported else 0)
+        quantized = 0
+        if self.quantize is not None:
+            tensors = {part.name: part.bytes for file in self.plan.files for part in file.parts}
+            quantized = files + export_bytes(self.base.folder, tensors, self.quantize)
+        return files + self.plan.bytes + (pairs if self.exported else 0) + quantized
 
 
 def prepare(config: ConvertConfig, inputs: ConvertInputs) -> Work:
@@ -71,7 +78,22 @@ def prepare(config: ConvertConfig, inputs: ConvertInputs) -> Work:
     if config.max_shard_size is not None:
         carried = [name for name in carried if name != INDEX]
     exported = adapter.method == "lora" and config.peft
-    return Work(source, base, digest, spec, table, where, adapter, norms, missing, plan, carried, left_out, exported)
+    return Work(
+        source,
+        base,
+        digest,
+        spec,
+        table,
+        where,
+        adapter,
+        norms,
+        missing,
+        plan,
+        carried,
+        left_out,
+        exported,
+        config.quantize,
+    )
 
 
 def _read_adapter(

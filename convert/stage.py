@@ -22,13 +22,15 @@ from convert.output import Output, check_space
 from convert.peft_layout import CONFIG, TENSORS, write_peft
 from convert.prepare import Work, prepare
 from convert.probe import Verdict, verify, why_not
+from convert.quantized import FOLDER as QUANTIZED
+from convert.quantized import Export, export
 from convert.write import write_files
 
 MODEL, ADAPTER = "model", "adapter"
 
 
 def run(config: ConvertConfig, inputs: ConvertInputs, out: Path) -> dict[str, Any]:
-    """Write model/, adapter/ (LoRA only) and certificate.json into `out`; returns the metrics."""
+    """Write model/, adapter/ (LoRA only), quantized/ (on demand) and certificate.json into `out`; returns metrics."""
     start = time.monotonic()
     _keep_inputs(out, Path(inputs.base), Path(inputs.adapter))
     work = prepare(config, inputs)
@@ -36,20 +38,23 @@ def run(config: ConvertConfig, inputs: ConvertInputs, out: Path) -> dict[str, An
     streaming = time.monotonic()
     output, changes = _write(config, work, out)
     streamed = time.monotonic() - streaming
+    quantized = None if config.quantize is None else export(output, out / MODEL, config.quantize)
     if unproved is None and inputs.probes is not None:
         verdict = verify(work, out / MODEL, Path(inputs.probes), config.max_kl)
     else:
         verdict = Verdict(unproved)
     ledger = ledger_of(work, changes)
     proof = certificate(work, ledger, verdict, output.digests)
+    if quantized is not None:
+        proof["quantized"] = quantized.summary()
     write_json(out / certificates.NAME, proof)
     Journal(out, "").close()
-    return _metrics(work, ledger, output, verdict, streamed, time.monotonic() - start)
+    return _metrics(work, ledger, output, verdict, quantized, streamed, time.monotonic() - start)
 
 
 def _keep_inputs(out: Path, base: Path, adapter: Path) -> None:
     for folder in (base, adapter):
-        for name in (MODEL, ADAPTER):
+        for name in (MODEL, ADAPTER, QUANTIZED):
             if (out / name).resolve() == folder.resolve():
                 raise UserError("the output would overwrite an input", where=str(out / name), fix="name another folder")
 
@@ -60,7 +65,7 @@ def _write(config: ConvertConfig, work: Work, out: Path) -> tuple[Output, dict[s
         (out / name).unlink(missing_ok=True)
     identity = [work.base_digest, work.adapter.digest, str(work.adapter.weights), config.max_shard_size]
     journal = Journal(out, json.dumps(identity))
-    journal.resume((MODEL, ADAPTER), [f"{MODEL}/{file.name}" for file in work.plan.files])
+    journal.resume((MODEL, ADAPTER, QUANTIZED), [f"{MODEL}/{file.name}" for file in work.plan.files])
     check_space(out, work.bytes - sum(done.size for done in journal.done.values()))
     output = Output(out)
     output.digests.update({name: done.sha256 for name, done in journal.done.items()})
@@ -84,7 +89,13 @@ def _export(output: Output, work: Work) -> None:
 
 
 def _metrics(
-    work: Work, ledger: Ledger, output: Output, verdict: Verdict, streamed: float, seconds: float
+    work: Work,
+    ledger: Ledger,
+    output: Output,
+    verdict: Verdict,
+    quantized: Export | None,
+    streamed: float,
+    seconds: float,
 ) -> dict[str, Any]:
     kept = ledger.kept()
     return {
@@ -101,5 +112,6 @@ def _metrics(
         "kept_mean": sum(kept) / len(kept) if kept else None,
         "kl_mean": verdict.kl_mean,
         "kl_max": verdict.kl_max,
+        **({} if quantized is None else {f"quantized_{k}": v for k, v in quantized.summary().items()}),
         **{f"sha256 {name}": digest for name, digest in sorted(output.digests.items())},
     }

@@ -38,6 +38,8 @@ def check_paths(recipe: Recipe) -> None:
 def _inputs(recipe: Recipe) -> list[tuple[str, str]]:
     found = [("model.path", recipe.model.path)]
     found += [(f"data.sources.{i}.path", source.path) for i, source in enumerate(recipe.data.sources)]
+    if recipe.data.benchmark is not None:
+        found.append(("data.benchmark", recipe.data.benchmark))
     if recipe.eval is not None:
         if "://" not in recipe.eval.benchmark:
             found.append(("eval.benchmark", recipe.eval.benchmark))

@@ -13,7 +13,8 @@ from common.progress import log
 from pipeline import baseline_command, checks, inspect_command, show_command, stage_commands
 from pipeline.commands import run_recipe
 from pipeline.copying import copied
-from pipeline.gate import More, gate_runs
+from pipeline.gate_command import gate_runs
+from pipeline.gate_more import More
 from pipeline.graph import STAGES
 from pipeline.options import RUNS, Debug, First, Last, RecipeName, Runs, Sets, given, guarded, place
 from pipeline.recipe import Recipe, find_recipe, load_recipe, resolved_yaml, shipped_recipes

@@ -91,13 +91,13 @@ def plan(recipe: Recipe, runs: Path, digests: Digests) -> tuple[Step, ...]:
     weightless = {"digest": digests.of(path, without=WEIGHTS)}
     start = weightless if recipe.train.init == "random" else model["path"]
 
-    def step(name: str, inputs: dict[str, Any], seen: dict[str, Any], **more: Any) -> Step:
+    def step(name: str, inputs: dict[str, Any], seen: dict[str, Any], told: Section | None = None, **more: Any) -> Step:
         stage = name.removesuffix("-base")
         config = getattr(recipe, stage)
         known = identity_of(stage, config, seen, digests)
-        return Step(name, stage, config, inputs, known, root / name / fingerprint(known), **more)
+        return Step(name, stage, told or config, inputs, known, root / name / fingerprint(known), **more)
 
-    rows = step("data", {"model": path}, {"model": weightless})
+    rows = step("data", {"model": path}, {"model": weightless}, _compared(recipe))
     hardware = identity(recipe.hardware, digests, NOT_IN_FINGERPRINT["hardware"])
     trained = step(
         "train",
@@ -127,6 +127,15 @@ def plan(recipe: Recipe, runs: Path, digests: Digests) -> tuple[Step, ...]:
     base = step("serve-base", {"model": path, "name": f"{recipe.name}-base"}, {"model": model["path"]})
     base_scored = step("eval-base", {}, {"server": base.fingerprint}, server=base)
     return rows, base_scored, trained, merged, served, scored
+
+
+def _compared(recipe: Recipe) -> data_config.DataConfig:
+    """The data section, its rows compared with the problems they will be scored on, for a warning that changes no row
+    (and so no fingerprint)."""
+    scored, data = recipe.eval, recipe.data
+    if data.benchmark is not None or data.contamination != "warn" or scored is None or "://" in scored.benchmark:
+        return data
+    return data.model_copy(update={"benchmark": str(Path(scored.benchmark) / (scored.dataset or ""))})
 
 
 def scores_base(recipe: Recipe) -> bool:

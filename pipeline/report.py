@@ -18,6 +18,7 @@ from pipeline.closing import key_figures, scores, shown
 from pipeline.gate import Verdict
 from pipeline.recipe import Recipe, resolved_yaml
 from pipeline.records import RECORD
+from pipeline.report_data import data_section
 from pipeline.runner import Result
 
 REPORT = "report.html"
@@ -72,6 +73,7 @@ def render(recipe: Recipe, results: Sequence[Result], verdict: Verdict | None) -
         scores=scores(results),
         stages=[(result, key_figures(result)) for result in results],
         records=[read_json(folder / RECORD) for folder in folders.values()],
+        data=data_section(folders["data"]) if "data" in folders else None,
         loss=Markup(_loss(folders["train"])) if "train" in folders else "",
         grid=_grid(folders),
         examples=list(_examples(recipe, folders)),

@@ -8,7 +8,7 @@ import typer
 
 from common.errors import UserError
 from models.config import HardwareConfig
-from pipeline import alone
+from pipeline import alone, data_show
 from pipeline.commands import run_stage
 from pipeline.convert_preview import preview_alone, preview_recipe
 from pipeline.graph import Step
@@ -60,6 +60,12 @@ def data(
     model: Model = None,
     rows: Annotated[str | None, typer.Option("--input", metavar="FILE", help="Rows to prepare")] = None,
     kind: Annotated[str | None, typer.Option("--format", help="What a row looks like")] = None,
+    show: Annotated[
+        int | None,
+        typer.Option("--show", metavar="N", min=1, help="Print N conversations with their mask; write nothing"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="With --show: a line each of ids, mask and text")] = False,
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="With --show: a page instead")] = None,
     out: Out = None,
     sets: Sets = None,
     runs: Runs = RUNS,
@@ -67,9 +73,24 @@ def data(
 ) -> None:
     """Stage 1: rows to token ids and loss masks."""
     flags = {"model": model, "input": rows, "format": kind}
-    config = {"sources": [given(path=rows, format=kind)]}
+    config = {"sources": [given(path=rows, format=kind or "auto")]}
     options = Options(recipe, sets, runs, out, debug)
-    _stage("data", options, flags, ("model", "input", "out"), config, {"model": model})
+    if show is None and not as_json and html is None:
+        return _stage("data", options, flags, ("model", "input", "out"), config, {"model": model})
+    view = data_show.View(show or data_show.SHOWN, as_json, html)
+    if recipe is not None and not given(**flags, out=out):
+        return guarded(lambda: view.of_recipe(options), debug)
+    if out is not None:
+        return guarded(data_show.refuse_out, debug)
+    _stage(
+        "data",
+        options,
+        flags,
+        ("model", "input"),
+        config,
+        {"model": model},
+        lambda step, _, debug: view.of_step(step, debug),
+    )
 
 
 def train(

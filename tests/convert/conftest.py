@@ -19,7 +19,6 @@ from models.families import read_spec, rows
 from models.leaf import lora_shapes
 from tests.shapes import TINY
 
-TARGETS = ("q", "kv", "o", "gate_up", "down")
 MakeBase = Callable[..., Path]
 MakeAdapter = Callable[..., Path]
 
@@ -45,27 +44,33 @@ def make_base(tmp_path: Path) -> MakeBase:
     return make
 
 
+def write_adapter(folder: Path, base: Path, steps: tuple[int, ...], exact: bool, size: float) -> None:
+    """An adapter of every product of the layers, as the train stage writes it.
+
+    `exact`: multiples of 1/64 so small that float32 forms the products and sums without rounding.
+    """
+    random = np.random.default_rng(1)
+    rank, alpha = 4, 8.0
+    adapted = [leaf for leaf in rows(read_spec(str(base)), stacked=True) if leaf.is_product and "." in leaf.path]
+    for step in steps:
+        arrays = {}
+        for leaf in adapted:
+            for half, shape in zip("ab", lora_shapes(leaf, rank), strict=True):
+                drawn = random.integers(-8, 9, shape) / 64 if exact else size * random.standard_normal(shape)
+                arrays[f"{leaf.path}.lora_{half}"] = drawn.astype(np.float32)
+        save_checkpoint(folder, step, arrays)
+    targets = list(dict.fromkeys(leaf.target for leaf in adapted))
+    about = {"method": "lora", "rank": rank, "alpha": alpha, "targets": targets, "step": steps[-1]}
+    (folder / "adapter.json").write_text(json.dumps({**about, "base_digest": base_digest(str(base))}))
+
+
 @pytest.fixture
 def make_adapter(tmp_path: Path) -> MakeAdapter:
     def make(
         base: Path, name: str = "adapter", steps: tuple[int, ...] = (7,), exact: bool = False, size: float = 0.1
     ) -> Path:
-        """`exact`: multiples of 1/64 so small that float32 forms the products and sums without rounding."""
-        random = np.random.default_rng(1)
-        folder = tmp_path / name
-        rank, alpha = 4, 8.0
-        spec = read_spec(str(base))
-        for step in steps:
-            arrays = {}
-            for leaf in rows(spec, stacked=True):
-                if leaf.is_product:
-                    for half, shape in zip("ab", lora_shapes(leaf, rank), strict=True):
-                        drawn = random.integers(-8, 9, shape) / 64 if exact else size * random.standard_normal(shape)
-                        arrays[f"{leaf.path}.lora_{half}"] = drawn.astype(np.float32)
-            save_checkpoint(folder, step, arrays)
-        about = {"method": "lora", "rank": rank, "alpha": alpha, "targets": TARGETS, "step": steps[-1]}
-        (folder / "adapter.json").write_text(json.dumps({**about, "base_digest": base_digest(str(base))}))
-        return folder
+        write_adapter(tmp_path / name, base, steps, exact, size)
+        return tmp_path / name
 
     return make
 

@@ -17,11 +17,12 @@ from common.errors import UserError
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def start(base: Path, adapter: Path, out: Path, limits: str = "") -> subprocess.Popen:
+def start(base: Path, adapter: Path, out: Path, limits: str = "", prefix: str = "") -> subprocess.Popen:
+    """`limits` come before the command, in a shell; `prefix` is a program that runs it."""
     out.mkdir(exist_ok=True)
     job = out.with_name(out.name + ".json")
     job.write_text(json.dumps({"config": {}, "inputs": {"base": str(base), "adapter": str(adapter)}, "out": str(out)}))
-    command = f"{limits}exec {shlex.join([sys.executable, '-m', 'convert', str(job)])}"
+    command = f"{limits}exec {prefix}{shlex.join([sys.executable, '-m', 'convert', str(job)])}"
     return subprocess.Popen(["sh", "-c", command], cwd=ROOT, stderr=subprocess.PIPE, text=True)
 
 
@@ -104,6 +105,21 @@ def test_write_that_fails_midway_is_one_screen_and_leaves_nothing(make_base, mak
     printed = process.communicate()[1]
     assert process.returncode == 2, printed
     assert "model.safetensors" in printed and "Traceback" not in printed
+    assert files(out) == {}
+
+
+def test_read_only_target_is_one_screen(make_base, make_adapter, tmp_path):
+    base = make_base()
+    adapter = make_adapter(base)
+    out = tmp_path / "out"
+    out.mkdir()
+    out.chmod(0o500)
+    # Root writes where it may not, unless it gives up that one right.
+    prefix = "setpriv --bounding-set=-dac_override --inh-caps=-dac_override " if os.geteuid() == 0 else ""
+    process = start(base, adapter, out, prefix=prefix)
+    printed = process.communicate()[1]
+    assert process.returncode == 2, printed
+    assert "no permission to write here" in printed and str(out) in printed and "Traceback" not in printed
     assert files(out) == {}
 
 

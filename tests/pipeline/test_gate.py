@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import xml.etree.ElementTree as xml
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -159,3 +160,27 @@ def test_flags_of_eval(benchmark: Path, tmp_path: Path) -> None:
     bare = _tapeout("eval", *files, "--unsafe-no-sandbox")
     assert bare.returncode == 0 and "unconfined" in bare.stderr
     assert json.loads((tmp_path / "bare" / "summary.json").read_text())["sandbox"] == "none"
+
+
+def test_a_run_settles_its_own_noise(small: Path, tapeout: Callable[..., Any], tmp_path: Path) -> None:
+    """The baseline is the run's own score with one pass more: noise may explain that, so its server is asked again."""
+    done = tapeout("run", small)
+    assert done.returncode == 0, done.stderr
+    (score,) = (tmp_path / "runs" / "small" / "eval").glob("*/summary.json")
+    summary = json.loads(score.read_text())
+    mixed = next(task for task, passed in summary["per_problem"].items() if passed < 2)
+    summary["per_problem"][mixed] += 1
+    baseline = tmp_path / "baseline.json"
+    baseline.write_text(json.dumps(summary))
+    settings = {"baseline": baseline, "max_drop": 0.0, "on_noise": "more_samples"}
+    sets = [word for name, value in settings.items() for word in ("--set", f"eval.gate.{name}={value}")]
+    before = score.read_bytes()
+    first = tapeout("run", small, *sets)
+    assert first.returncode in (0, 1) and "on_noise is more_samples" in first.stderr, first.stderr
+    (joint,) = (tmp_path / "runs" / "small" / "eval").glob("*.more-2-*")
+    samples = json.loads((joint / "summary.json").read_text())["per_problem_samples"]
+    assert samples == summary["per_problem_samples"] | {mixed: 4}
+    drawn = (joint / "samples.jsonl").read_bytes()
+    again = tapeout("run", small, *sets)
+    assert again.returncode == first.returncode and "drawing" in first.stderr and "drawing" not in again.stderr
+    assert (joint / "samples.jsonl").read_bytes() == drawn and score.read_bytes() == before

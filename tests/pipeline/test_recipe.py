@@ -120,7 +120,7 @@ def test_every_problem_is_reported_at_once(tmp_path: Path):
         (
             "convert.zzz=9",
             "a problem in one.yaml\n  --set convert.zzz=9: convert.zzz: unknown key; valid here: peft, step, "
-            "checkpoints, weights, max_shard_size, verify, max_kl, partial",
+            "checkpoints, weights, max_shard_size, verify, max_kl, quantize, partial",
         ),
         (
             "hardware.mesh={tpp: 4}",
