@@ -57,7 +57,7 @@ def differences(got: Implementation, t: int, spec: LayerSpec) -> float:
     return max(float(jnp.abs(a - b).max()) for a, b in zip(want, found, strict=True))
 
 
-@pytest.mark.parametrize("t", [37, 300])
+@pytest.mark.parametrize("t", [pytest.param(37, marks=pytest.mark.slow), 300])
 @pytest.mark.parametrize(("window", "cap"), [(None, None), (1, None), (40, 5.0), (64, None), (1000, 5.0)])
 def test_blocks_of_queries(t: int, window: int | None, cap: float | None) -> None:
     spec = replace(PLAIN, head_dim=16, window=window, cap=cap)

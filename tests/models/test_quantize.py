@@ -108,7 +108,7 @@ FAMILIES = ["gemma4 experts", *(pytest.param(name, marks=pytest.mark.slow) for n
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("mode", ["int8", "int4", pytest.param("nf4", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("mode", ["int4", *(pytest.param(m, marks=pytest.mark.slow) for m in ("int8", "nf4"))])
 def test_a_decoder_computes_with_its_codes(folder: Callable[[str], Path], name: str, mode: Mode) -> None:
     at = str(folder(name))
     spec, params = load_params(at, "float32", False, weights=mode)

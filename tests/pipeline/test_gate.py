@@ -162,6 +162,7 @@ def test_flags_of_eval(benchmark: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "bare" / "summary.json").read_text())["sandbox"] == "none"
 
 
+@pytest.mark.slow
 def test_a_run_settles_its_own_noise(small: Path, tapeout: Callable[..., Any], tmp_path: Path) -> None:
     """The baseline is the run's own score with one pass more: noise may explain that, so its server is asked again."""
     done = tapeout("run", small)
