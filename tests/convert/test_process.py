@@ -26,6 +26,13 @@ def start(base: Path, adapter: Path, out: Path, limits: str = "", prefix: str = 
     return subprocess.Popen(["sh", "-c", command], cwd=ROOT, stderr=subprocess.PIPE, text=True)
 
 
+def await_a_shard(process: subprocess.Popen, out: Path) -> None:
+    """Until the journal says that one is finished."""
+    journal = out / "progress.jsonl"
+    while process.poll() is None and not (journal.exists() and b"\n" in journal.read_bytes()):
+        time.sleep(0.0005)
+
+
 def files(folder: Path) -> dict[str, bytes]:
     paths = [p for p in folder.rglob("*") if p.is_file() and p.name != "metrics.json"]
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in paths}
@@ -49,7 +56,8 @@ def test_interrupted_run_leaves_nothing_that_looks_complete_and_the_next_one_is_
     assert process.returncode == (-signal.SIGKILL if how == signal.SIGKILL else 128 + signal.SIGTERM)
     assert set(files(out)) <= {"model/model.safetensors.partial", "model/model.safetensors", "progress.jsonl"}
     again = start(*large, out)
-    assert again.communicate()[1] and again.returncode == 0
+    _, errors = again.communicate()
+    assert again.returncode == 0, errors
     undisturbed, _ = convert(*large)
     assert files(out) == files(undisturbed)
     assert json.loads((out / "metrics.json").read_text())["merged"] == 26
@@ -60,8 +68,7 @@ def test_a_killed_run_goes_on_at_the_first_missing_shard(make_base, make_adapter
     large = base, make_adapter(base)
     out = tmp_path / "killed"
     process = start(*large, out)
-    while process.poll() is None and not (out / "progress.jsonl").exists():
-        time.sleep(0.0005)
+    await_a_shard(process, out)
     process.kill()
     process.communicate()
     assert process.returncode == -signal.SIGKILL
@@ -75,7 +82,8 @@ def test_a_killed_run_goes_on_at_the_first_missing_shard(make_base, make_adapter
         f.seek(-1, os.SEEK_END)
         f.write(bytes([last ^ 1]))
     again = start(*large, out)
-    assert again.communicate()[1] and again.returncode == 0
+    _, errors = again.communicate()
+    assert again.returncode == 0, errors
     kept = [name for name in names if name != damaged]
     assert all((out / name).stat().st_mtime_ns == finished[out / name] for name in kept)
     undisturbed, _ = convert(*large)
@@ -87,13 +95,13 @@ def test_files_of_another_conversion_are_not_taken_over(make_base, make_adapter,
     first, second = make_adapter(base, "first"), make_adapter(base, "second", size=0.2)
     out, other = tmp_path / "killed", tmp_path / "other"
     process = start(base, first, out)
-    while process.poll() is None and not (out / "progress.jsonl").exists():
-        time.sleep(0.0005)
+    await_a_shard(process, out)
     process.kill()
     process.communicate()
     for folder in (out, other):
         again = start(base, second, folder)
-        assert again.communicate()[1] and again.returncode == 0
+        _, errors = again.communicate()
+    assert again.returncode == 0, errors
     assert files(out) == files(other)
 
 
