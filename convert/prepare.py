@@ -18,7 +18,7 @@ from convert.trained import METADATA, read_trained
 from models.checkpoint import base_digest
 from models.families import read_spec, rows
 from models.leaf import Leaf
-from models.quantized import Mode
+from models.quantized_layout import Mode
 from models.spec import DecoderSpec
 
 

@@ -24,8 +24,9 @@ from convert.tensors import make_head
 from models.checkpoint import Checkpoint
 from models.families import read_spec, rows
 from models.leaf import Leaf
-from models.quantize import SCALE, about_mode, mode_of, quantized_blocks, stored_shapes
-from models.quantized import Mode, Quantized
+from models.quantize import quantized_blocks
+from models.quantized import Quantized
+from models.quantized_layout import SCALE, Mode, about_mode, mode_of, stored_shapes
 
 FOLDER = "quantized"
 CONFIG = "config.json"

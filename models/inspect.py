@@ -15,8 +15,9 @@ from typing import Any
 from common.safetensors import Entry, read_weights
 from common.stage import report
 from models.families import read_spec, rows
-from models.fates import Fate, fates
+from models.fates import Fate, Wanted, fates, wanted
 from models.leaf import Leaf
+from models.quantized_layout import stored_mode
 from models.spec import DecoderSpec
 
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "int8": 1.0, "int4": 0.5}
@@ -30,8 +31,9 @@ def describe(folder: Path) -> dict[str, Any]:
     weights = read_weights(folder)
     table = rows(spec, stacked=True)
     entries = {name: entry for name, (_, entry) in weights.where.items()}
-    all_fates = fates(spec, table, entries)
-    by_path = {leaf.path: leaf for leaf in table}
+    mode = stored_mode(str(folder))
+    wants = wanted(table, mode)
+    all_fates = fates(spec, wants, entries)
     parameters = sum(math.prod(leaf.shape) for leaf in table)
     return {
         "family": spec.family,
@@ -39,6 +41,7 @@ def describe(folder: Path) -> dict[str, Any]:
         "vocabulary": spec.vocab,
         "layers": [_layers(spec, kind) for kind in spec.kinds],
         "parameters": parameters,
+        "weights": mode or "in full",
         "memory": {dtype: int(parameters * size) for dtype, size in BYTES.items()},
         "files": {shard.path.name: shard.bytes for shard in weights.shards},
         "stored": dict(Counter(entry.dtype for entry in entries.values())),
@@ -47,7 +50,7 @@ def describe(folder: Path) -> dict[str, Any]:
         "tensors": [
             {"name": fate.tensor, "fate": fate.kind, "row": fate.row}
             | _stored(entries.get(fate.tensor))
-            | _misfit(fate, by_path, entries)
+            | _misfit(fate, wants, entries)
             for fate in all_fates
         ],
     }
@@ -76,11 +79,11 @@ def _stored(entry: Entry | None) -> dict[str, Any]:
     return {} if entry is None else {"dtype": entry.dtype, "shape": entry.shape}
 
 
-def _misfit(fate: Fate, table: Mapping[str, Leaf], entries: Mapping[str, Entry]) -> dict[str, Any]:
+def _misfit(fate: Fate, wants: Mapping[str, Wanted], entries: Mapping[str, Entry]) -> dict[str, Any]:
     """The shape that config.json says, where the tensor has another."""
-    if fate.kind != "used" or fate.row is None or entries[fate.tensor].shape == table[fate.row].hf_shape:
+    if fate.kind != "used" or entries[fate.tensor].shape == wants[fate.tensor].shape:
         return {}
-    return {"expected_shape": table[fate.row].hf_shape}
+    return {"expected_shape": wants[fate.tensor].shape}
 
 
 def text(about: dict[str, Any]) -> str:
@@ -93,7 +96,7 @@ def text(about: dict[str, Any]) -> str:
             f"x {layer['head_dim']}, mlp {layer['mlp_dim']}{window}{shared}"
         )
     memory = ", ".join(f"{dtype} {size / 2**30:.3g} GiB" for dtype, size in about["memory"].items())
-    lines += [f"parameters: {about['parameters']:,}", f"memory: {memory}"]
+    lines += [f"parameters: {about['parameters']:,}, {about['weights']}", f"memory: {memory}"]
     lines.append(f"files: {len(about['files'])}, {sum(about['files'].values()):,} bytes")
     lines += ["", f"{'row':32} {'axes':12} {'shape':28} HF tensors"]
     for row in about["rows"]:

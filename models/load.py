@@ -9,11 +9,12 @@ from common.errors import UserError
 from models.checkpoint import Checkpoint
 from models.decoder import Decoder
 from models.families import read_spec, rows
-from models.fates import check_complete, fates
+from models.fates import check_complete, fates, wanted
 from models.leaf import Leaf
 from models.mesh import place, weight_place
-from models.quantize import SCALE, load_quantized, mode_of, mode_to_load
-from models.quantized import Mode, Quantized
+from models.quantize import load_quantized
+from models.quantized import Quantized
+from models.quantized_layout import Mode, mode_of, mode_to_load
 from models.spec import DecoderSpec
 from models.stream import stream
 
@@ -32,11 +33,9 @@ def load_params(
     checkpoint = Checkpoint(folder)
     mode, stored = mode_to_load(folder, weights)
     if stored and stacked:
-        raise UserError("quantized weights are for serving", where=folder, fix="give the full weights")
-    scales = {name + SCALE for leaf in table if mode and mode_of(leaf, mode) for name in leaf.hf_names if stored}
-    for name in scales:
-        checkpoint.entry(name)
-    check_complete(fates(spec, table, set(checkpoint.names()) - scales))
+        what = f"training starts from full weights, these are {mode}"
+        raise UserError(what, where=folder, fix=f"give the full weights; train.weights: {mode} quantizes them")
+    check_complete(fates(spec, wanted(table, mode if stored else None), checkpoint.names()))
     device = jax.devices()[0]
     places: dict[str, Sharding] = {
         leaf.path: SingleDeviceSharding(device) if mesh is None else weight_place(mesh, leaf) for leaf in table

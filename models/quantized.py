@@ -7,7 +7,6 @@ j + half a group in the high half.
 
 import dataclasses
 import math
-from typing import Literal
 
 import flax.struct
 import jax
@@ -15,9 +14,7 @@ import jax.numpy as jnp
 import qwix
 from flax import nnx
 
-Mode = Literal["int8", "int4", "nf4"]
-PACKED: dict[Mode, int] = {"int8": 1, "int4": 2, "nf4": 2}
-"""Codes in a byte."""
+from models.quantized_layout import PACKED, Mode
 
 
 @flax.struct.dataclass

@@ -7,7 +7,7 @@ from pydantic import Field
 from common.schema import Section
 from models.config import AttentionName, HardwareConfig
 
-VERSION = 2
+VERSION = 3
 Target = Literal["q", "kv", "o", "gate_up", "down", "router", "extra_gate", "extra_out"]
 
 
@@ -29,6 +29,9 @@ class TrainConfig(Section):
         default="base", description="`random`: train from random weights (method full)"
     )
     lora: LoraConfig = LoraConfig()
+    weights: Literal["int8", "int4", "nf4"] | None = Field(
+        default=None, description="QLoRA: hold the base's weights so, under the adapter; None: in full (method lora)"
+    )
     steps: int | None = Field(default=None, ge=1, description="Optimizer steps; None: `epochs` times the data")
     epochs: float = Field(default=1.0, gt=0)
     batch_size: int = Field(default=8, ge=1, description="Packed rows in one optimizer step")

@@ -16,7 +16,7 @@ from common.files import read_json, write_json
 from common.progress import bar, log
 from models.checkpoint import base_digest
 from models.decoder import Decoder
-from models.families import read_spec
+from models.families import read_spec, rows
 from models.load import load_decoder, random_decoder
 from models.lora import add_lora
 from models.mesh import batch_place, check_batch, make_mesh
@@ -50,7 +50,7 @@ def run(config: TrainConfig, inputs: TrainInputs, out: Path) -> dict[str, Any]:
     write_json(out / "adapter.json", {"method": config.method, "base_digest": digest, "step": steps, **lora})
     return {
         "steps": steps,
-        "parameters": sum(a.size for a in jax.tree.leaves(nnx.state(decoder))),
+        "parameters": sum(math.prod(leaf.shape) for leaf in rows(decoder.spec, stacked=True)),
         "trained_parameters": sum(a.size for a in jax.tree.leaves(trained)),
         "seconds": time.monotonic() - started,
         **summary(out / "log.jsonl"),
@@ -82,9 +82,12 @@ def make_decoder(config: TrainConfig, inputs: TrainInputs, mesh: Mesh) -> Decode
     if config.method == "lora":
         if config.init == "random":
             raise UserError("an adapter needs a trained base", where="train.init", fix="write `init: base`")
-        decoder = load_decoder(inputs.model, inputs.dtype, True, mesh)
+        decoder = load_decoder(inputs.model, inputs.dtype, True, mesh, config.weights)
         lora = config.lora
         return add_lora(decoder, mesh, lora.rank, lora.alpha, lora.targets, config.seed)
+    if config.weights is not None:
+        what = f"weights held as {config.weights} cannot be trained, only an adapter over them"
+        raise UserError(what, where="train.weights", fix="write method: lora, or leave it out")
     if config.init == "random":
         return random_decoder(read_spec(inputs.model), "float32", config.seed, mesh)
     decoder = load_decoder(inputs.model, "float32", True, mesh)

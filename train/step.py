@@ -10,8 +10,7 @@ from flax import nnx
 
 from models.decoder import Decoder, Remat
 from train.config import TrainConfig
-
-Batch = dict[str, jax.Array]
+from train.loss import Batch, loss_of
 
 
 class Trainer(NamedTuple):
@@ -34,15 +33,6 @@ def schedule(config: TrainConfig, steps: int) -> optax.Schedule:
     )
 
 
-def token_losses(logits: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
-    """Sum of cross-entropy over supervised targets and their number. logits [b t v]; token t+1 is the target of t."""
-    targets = batch["tokens"][:, 1:]
-    inside = batch["segments"][:, 1:] == batch["segments"][:, :-1]
-    weight = (batch["mask"][:, 1:] & inside).astype(jnp.float32)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits[:, :-1], targets)
-    return jnp.sum(losses * weight), jnp.sum(weight)
-
-
 def make_trainer(config: TrainConfig, graph: nnx.GraphDef[Decoder], dtype: str, steps: int) -> Trainer:
     """Compile-ready programs for a decoder whose graph is `graph`."""
     adam = optax.adamw(schedule(config, steps), b2=0.99, weight_decay=config.weight_decay)
@@ -51,8 +41,8 @@ def make_trainer(config: TrainConfig, graph: nnx.GraphDef[Decoder], dtype: str, 
 
     def loss(trained: nnx.State, frozen: nnx.State, batch: Batch, remat: Remat) -> tuple[jax.Array, jax.Array]:
         decoder = nnx.merge(graph, jax.tree.map(lambda a: a.astype(dtype), trained), frozen)
-        logits = decoder(batch["tokens"], batch["positions"], batch["segments"], remat, config.scan_layers)
-        total, count = token_losses(logits, batch)
+        x = decoder.hidden(batch["tokens"], batch["positions"], batch["segments"], remat, config.scan_layers)
+        total, count = loss_of(decoder, x, batch)
         return total / jnp.maximum(count, 1), count
 
     def step(

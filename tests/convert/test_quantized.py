@@ -13,8 +13,9 @@ from convert.config import ConvertConfig, ConvertInputs
 from convert.dry_run import lines
 from convert.prepare import prepare
 from convert.quantized import FOLDER
+from models.inspect import describe
 from models.load import load_params
-from models.quantized import Mode
+from models.quantized_layout import Mode
 
 MODES = pytest.mark.parametrize("mode", ["int8", "int4", pytest.param("nf4", marks=pytest.mark.slow)])
 
@@ -63,6 +64,9 @@ def test_the_layout_is_the_documented_one(make_base, make_adapter, convert):
     about = json.loads((out / FOLDER / "config.json").read_text())
     layout = {"quant_method": "tapeout", "version": 1, "weights": "int4", "group_size": 32}
     assert about == {**json.loads((base / "config.json").read_text()), "quantization_config": layout}
+    inspected = describe(out / FOLDER)
+    assert (inspected["weights"], inspected["counts"]["used"]) == ("int4", len(made))
+    assert not any("expected_shape" in tensor for tensor in inspected["tensors"])
 
 
 def test_the_size_is_known_before(make_base, make_adapter, convert, tmp_path):
@@ -85,11 +89,11 @@ def test_a_damaged_export_is_told_by_tensor(make_base, make_adapter, convert):
     content = path.read_bytes()
     lost = content.replace(b"model.layers.1.mlp.up_proj.weight_scale", b"model.layers.1.mlp.up_proj.weight_scalx")
     path.write_bytes(lost)
-    with pytest.raises(UserError, match="lacks this tensor") as caught:
+    with pytest.raises(UserError, match="missing from the checkpoint") as caught:
         load_params(str(out / FOLDER), "float32", False)
     assert caught.value.where == "model.layers.1.mlp.up_proj.weight_scale"
     path.write_bytes(content)
-    with pytest.raises(UserError, match="quantized weights are for serving"):
+    with pytest.raises(UserError, match="training starts from full weights, these are int8"):
         load_params(str(out / FOLDER), "float32", True)
     with pytest.raises(UserError, match="cannot be changed"):
         convert(out / FOLDER, out / "adapter", "again")

@@ -1,6 +1,7 @@
 """A process of eight virtual devices: logits under every mesh, and where each parameter lies (JSON).
 
-The second folder's model has sizes that eight does not divide: it runs with `replicate: all`.
+The second folder's model has sizes that eight does not divide: it runs with `replicate: all`. The first runs with
+quantized weights, too.
 """
 
 import json
@@ -17,23 +18,31 @@ from models.decoder import Decoder
 from models.families import read_spec, rows
 from models.load import load_decoder, load_params
 from models.mesh import make_mesh, weight_place
+from models.quantized import Quantized
+from models.quantized_layout import Mode
 
 MESHES = ((1, 8), (2, 4), (4, 2), (8, 1))
 
 
-def compare(folder: str, meshes: Iterable[tuple[int, int]], replicate: Literal["kv", "all"]) -> dict[str, Any]:
+def compare(
+    folder: str, meshes: Iterable[tuple[int, int]], replicate: Literal["kv", "all"], weights: Mode | None = None
+) -> dict[str, Any]:
     tokens = jnp.asarray(np.random.default_rng(0).integers(3, 500, (8, 12)))
     positions = jnp.broadcast_to(jnp.arange(12), tokens.shape)
     segments = jnp.ones(tokens.shape, jnp.int32)
     spec = read_spec(folder)
-    want = load_decoder(folder, "float32", True)(tokens, positions, segments)
+    want = load_decoder(folder, "float32", True, weights=weights)(tokens, positions, segments)
     apart, placed = {}, {}
     for fsdp, tp in meshes:
         mesh = make_mesh(HardwareConfig(mesh={"fsdp": fsdp, "tp": tp}, replicate=replicate), spec)
-        _, params = load_params(folder, "float32", True, mesh)
+        _, params = load_params(folder, "float32", True, mesh, weights)
+        full = {path: value for path, value in params.items() if not isinstance(value, Quantized)}
         for leaf in rows(spec, True):
-            assert params[leaf.path].sharding == weight_place(mesh, leaf), leaf.path
-        placed[f"{fsdp},{tp}"] = {path: list(value.sharding.spec) for path, value in params.items()}
+            if leaf.path in full:
+                assert full[leaf.path].sharding == weight_place(mesh, leaf), leaf.path
+        placed[f"{fsdp},{tp}"] = {path: list(value.sharding.spec) for path, value in full.items()}
+        spread = [v.codes.sharding for v in params.values() if isinstance(v, Quantized)]
+        assert not any(place.is_fully_replicated for place in spread)
         got = Decoder(spec, params, True)(tokens, positions, segments)
         apart[f"{fsdp},{tp}"] = float(np.abs(np.asarray(got) - np.asarray(want)).max())
     return {"apart": apart, "placed": placed, "scale": float(jnp.abs(want).max())}
@@ -42,4 +51,5 @@ def compare(folder: str, meshes: Iterable[tuple[int, int]], replicate: Literal["
 if __name__ == "__main__":
     assert jax.device_count() == 8
     even, odd = sys.argv[1:]
-    print(json.dumps({"even": compare(even, MESHES, "kv"), "odd": compare(odd, [(1, 8)], "all")}))
+    found = {"even": compare(even, MESHES, "kv"), "odd": compare(odd, [(1, 8)], "all")}
+    print(json.dumps(found | {mode: compare(even, [(2, 4)], "kv", mode) for mode in ("int8", "int4")}))

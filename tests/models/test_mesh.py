@@ -76,6 +76,7 @@ def child(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, A
 def test_logits_are_those_of_one_device(child: dict[str, Any]) -> None:
     assert set(child["even"]["apart"]) == {"1,8", "2,4", "4,2", "8,1"}
     assert set(child["odd"]["apart"]) == {"1,8"}
+    assert set(child["int4"]["apart"]) == set(child["int8"]["apart"]) == {"2,4"}
     for each in child.values():
         assert each["scale"] > 0.1
         assert max(each["apart"].values()) <= 2e-4

@@ -1,11 +1,15 @@
 """The loss: packed rows count what single rows count, and only supervised targets inside a segment count."""
 
+import math
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
+from benchmarks.lowering import abstract_step, gemma4_31b
 from models.config import HardwareConfig
 from models.load import load_decoder
 from models.lora import add_lora
@@ -13,7 +17,8 @@ from models.mesh import make_mesh
 from models.shards import collate
 from tests.train.conftest import LENGTH, Path, conversations, packed
 from train.config import LoraConfig, TrainConfig
-from train.step import make_trainer, schedule, token_losses
+from train.loss import LOGITS_BYTES, chunks_of, loss_of, next_tokens
+from train.step import make_trainer, schedule
 
 
 def test_packed_and_single_rows_have_the_same_loss(base: Path) -> None:
@@ -40,8 +45,34 @@ def test_only_supervised_targets_inside_a_segment_count() -> None:
         "positions": np.array([[0, 1, 0, 1, 0]]),
         "mask": np.array([[False, True, True, True, False]]),
     }
-    _, count = token_losses(jnp.zeros((1, 5, 10)), jax.tree.map(jnp.asarray, batch))
-    assert float(count) == 2, "the first token of a segment has nothing that predicts it"
+    targets, weights = next_tokens(jax.tree.map(jnp.asarray, batch))
+    assert np.flatnonzero(weights[0]).tolist() == [0, 2], "the first token of a segment has nothing that predicts it"
+    assert targets[0, jnp.array([0, 2])].tolist() == [6, 8]
+
+
+@pytest.mark.parametrize("chunks", [2, 8])
+def test_chunks_of_logits_give_the_same_loss_and_gradients(base: Path, chunks: int) -> None:
+    decoder = load_decoder(str(base), "float32", True)
+    batch = jax.tree.map(jnp.asarray, collate([packed(conversations(2))], 2, LENGTH))
+    hidden = jax.random.normal(jax.random.key(0), (2, LENGTH, decoder.spec.width))
+    limit = 4 * 2 * LENGTH * decoder.spec.vocab // chunks
+    assert chunks_of(decoder, 2, LENGTH, limit) == chunks and chunks_of(decoder, 2, LENGTH) == 1
+
+    def both(limit: int) -> tuple[jax.Array, jax.Array]:
+        return jax.jit(jax.value_and_grad(lambda x: loss_of(decoder, x, batch, limit)[0]))(hidden)
+
+    (loss, grad), (same_loss, same_grad) = both(limit), both(LOGITS_BYTES)
+    assert float(loss) == pytest.approx(float(same_loss), rel=1e-6)
+    np.testing.assert_allclose(grad, same_grad, atol=1e-6)
+
+
+def test_no_program_holds_more_logits_than_the_limit() -> None:
+    spec = gemma4_31b(6)
+    step, arguments = abstract_step(spec, 2048)
+    assert 4 * 2048 * spec.vocab > LOGITS_BYTES
+    shapes = re.findall(rf"tensor<([0-9x]*{spec.vocab})xf32>", jax.jit(step).lower(*arguments).as_text())
+    sizes = {4 * math.prod(map(int, shape.split("x"))) for shape in shapes}
+    assert max(sizes) == LOGITS_BYTES
 
 
 def test_schedule_warms_up_and_ends_low() -> None:
