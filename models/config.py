@@ -37,4 +37,6 @@ class HardwareConfig(Section):
     devices: int | None = Field(
         default=None, ge=1, description="Virtual CPU devices (for trying a mesh); None: what there is"
     )
-    compile_cache: bool = Field(default=True, description="Keep compiled programs under the runs folder")
+    compile_cache: bool = Field(
+        default=True, description="Keep compiled programs under the runs folder, or in $JAX_COMPILATION_CACHE_DIR"
+    )

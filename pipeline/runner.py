@@ -55,9 +55,9 @@ def child_env(hardware: HardwareConfig, cache: Path | None, debug: bool) -> dict
     # XLA on CPU maps and unmaps hundreds of MB of buffers each step: with huge pages a step takes a tenth less time.
     env.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
     if cache is not None and hardware.compile_cache:
-        env["JAX_COMPILATION_CACHE_DIR"] = str(cache)
-        env["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-        env["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+        env.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+        env.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+        env.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
     if hardware.devices is not None:
         flag = f"--xla_force_host_platform_device_count={hardware.devices}"
         env["XLA_FLAGS"] = f"{env.get('XLA_FLAGS', '')} {flag}".strip()

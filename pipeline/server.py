@@ -89,6 +89,8 @@ def scratch_server(step: Step, root: Path, env: dict[str, str]) -> Iterator[Serv
             server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another server's folder is in it
+            folder.parent.rmdir()
 
 
 def check_alive(server: Server) -> None:
