@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 
 import numpy as np
 
@@ -30,6 +31,26 @@ BUDGET = 512 << 20
 """Bytes of pieces in flight, over all shards."""
 
 Piece = tuple[np.ndarray, Change | None]
+
+
+class Buffers:
+    """Memory of pieces, used again: fresh pages would cost more time than the merge itself."""
+
+    def __init__(self) -> None:
+        self.free: SimpleQueue[np.ndarray] = SimpleQueue()
+
+    def take(self, size: int) -> np.ndarray:
+        if size > PIECE:
+            return np.empty(size, np.uint8)
+        try:
+            return self.free.get_nowait()[:size]
+        except Empty:
+            return np.empty(PIECE, np.uint8)[:size]
+
+    def give(self, piece: np.ndarray) -> None:
+        whole = piece.base
+        if isinstance(whole, np.ndarray) and whole.nbytes == PIECE:
+            self.free.put(whole)
 
 
 @dataclass(frozen=True)
@@ -89,15 +110,16 @@ def _write_file(
     name = f"{folder}/{file.name}"
     changes: dict[str, Change] = {}
     waiting: deque[tuple[str, Future[Piece]]] = deque()
+    buffers = Buffers()
     with _Sources() as sources, output.new(name) as sink:
         try:
             sink.write(file.head)
-            for tensor, work in _pieces(file, adapter, sources):
+            for tensor, work in _pieces(file, adapter, sources, buffers):
                 if stop.is_set():
                     raise _Stopped
                 waiting.append((tensor, pool.submit(*work)))
                 if len(waiting) > AHEAD:
-                    _take(waiting, sink, changes)
+                    buffers.give(_take(waiting, sink, changes))
             while waiting:
                 _take(waiting, sink, changes)
         except BaseException:
@@ -111,12 +133,14 @@ def _write_file(
     journal.add(name, Done(file.bytes, output.digests[name], changes))
 
 
-def _take(waiting: deque[tuple[str, Future[Piece]]], sink: Sink, changes: dict[str, Change]) -> None:
+def _take(waiting: deque[tuple[str, Future[Piece]]], sink: Sink, changes: dict[str, Change]) -> np.ndarray:
+    """Write the oldest piece."""
     tensor, job = waiting.popleft()
     piece, change = job.result()
     sink.write(piece.data)
     if change is not None:
         changes.setdefault(tensor, Change()).include(change)
+    return piece
 
 
 class _Sources:
@@ -140,7 +164,7 @@ class _Sources:
         return self.open[path]
 
 
-def _pieces(file: File, adapter: Adapter, sources: _Sources) -> Iterator[tuple[str, tuple]]:
+def _pieces(file: File, adapter: Adapter, sources: _Sources, buffers: Buffers) -> Iterator[tuple[str, tuple]]:
     """(tensor, function and arguments that make its next piece), in the order of the file's bytes."""
     for part in file.parts:
         if part.source is None:
@@ -154,17 +178,17 @@ def _pieces(file: File, adapter: Adapter, sources: _Sources) -> Iterator[tuple[s
         fd, begin = sources.of(part), part.source[1].begin
         if update is None:
             for at in range(0, part.bytes, PIECE):
-                yield part.name, (_read, part, fd, begin + at, min(PIECE, part.bytes - at))
+                yield part.name, (_read, part, buffers, fd, begin + at, min(PIECE, part.bytes - at))
             continue
         row = part.bytes // max(1, part.rows)
         step = max(1, PIECE // max(1, row))
         for first in range(0, part.rows, step):
             last = min(first + step, part.rows)
-            yield part.name, (_merged, part, fd, begin + first * row, (last - first) * row, first, update)
+            yield part.name, (_merged, part, buffers, fd, begin + first * row, (last - first) * row, first, update)
 
 
-def _read(part: Part, fd: int, begin: int, size: int) -> Piece:
-    piece = np.empty(size, np.uint8)
+def _read(part: Part, buffers: Buffers, fd: int, begin: int, size: int) -> Piece:
+    piece = buffers.take(size)
     done = 0
     while done < size:
         count = os.preadv(fd, [piece[done:].data], begin + done)
@@ -175,8 +199,8 @@ def _read(part: Part, fd: int, begin: int, size: int) -> Piece:
     return piece, None
 
 
-def _merged(part: Part, fd: int, begin: int, size: int, first: int, update: Update) -> Piece:
-    piece, _ = _read(part, fd, begin, size)
+def _merged(part: Part, buffers: Buffers, fd: int, begin: int, size: int, first: int, update: Update) -> Piece:
+    piece, _ = _read(part, buffers, fd, begin, size)
     return piece, change_rows(part, first, piece, update)
 
 
