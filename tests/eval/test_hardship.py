@@ -63,7 +63,7 @@ def test_a_full_disk_under_the_simulator_is_no_verdict(
     (tmp_path / "out").mkdir()
     job = _job(tmp_path, benchmark_folder, _stored(tmp_path, solve, 2), tmp_path / "out")
     disk = tmp_path / "disk"
-    done = _on_a_small_disk(disk, "32k", '"$@"', job, TMPDIR=str(disk))
+    done = _on_a_small_disk(disk, "8k", '"$@"', job, TMPDIR=str(disk))
     assert done.returncode == 2 and "the disk is full" in done.stderr, done.stderr
     assert not any(json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines())
 

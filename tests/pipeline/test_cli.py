@@ -111,11 +111,14 @@ def test_missing_files_are_listed_together(small: Path, tmp_path: Path, tapeout)
 
 @pytest.mark.parametrize(("size", "last"), [("64k", "data"), ("1400k", "train")])
 def test_full_disk(small: Path, tmp_path: Path, tapeout, size: str, last: str):
-    """A tmpfs of a few KiB is the disk, in a mount namespace of its own; the stages before the last one fit."""
+    """A tmpfs of a few KiB is the disk, in a mount namespace of its own; with more room the same command goes on."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    left = f'find "{disk}/small/{last}" -type f ! -name job.json ! -name log.jsonl'
-    inner = f'mount -t tmpfs -o size={size} tmpfs "{disk}" && "$@"; code=$?; {left}; exit $code'
+    artifacts = f'find "{disk}/small/{last}" -mindepth 1 -maxdepth 1 ! -name "*.partial"'
+    more = f'mount -o remount,size=100m "{disk}" && "$@" >&2'
+    inner = (
+        f'mount -t tmpfs -o size={size} tmpfs "{disk}"; "$@"; code=$?; {artifacts}; {more}; echo "then $?"; exit $code'
+    )
     again = [sys.executable, "-m", "pipeline", "run", str(small), "--to", last, "--runs", str(disk)]
     done = subprocess.run(
         ["unshare", "--map-root-user", "--mount", "sh", "-c", inner, "sh", *again],
@@ -126,7 +129,7 @@ def test_full_disk(small: Path, tmp_path: Path, tapeout, size: str, last: str):
         check=False,
     )
     assert_user_error(done, "free space", "--runs")
-    assert done.stdout == "", "nothing half-written"
+    assert done.stdout == "then 0\n", "nothing half-written, and the rerun is whole"
 
 
 def test_debug_shows_the_traceback(small: Path, tapeout):
