@@ -3,7 +3,9 @@
 python benchmarks/merge.py [--size small|large] [--reps N] [--no-peft] [--dir DIR]
 
 Weights and adapter are random, generated once below DIR. Every figure is of a whole process, page cache warm; only
-"of it, streaming" is the stage's own figure for the reading, merging, hashing and writing of the files.
+"of it, streaming" is the stage's own figure for the reading, merging, hashing and writing of the files. All three find
+memory in the same state: a virtual machine may hand freed pages back to its host within seconds, and a page cache that
+has to ask for them again takes up to three times as long, so each waits as long after the last files were removed.
 """
 
 import argparse
@@ -38,6 +40,8 @@ SHAPES = {
 """Qwen3 0.6B (1.2 GB in bf16, one file) and 4B (8 GB, in shards)."""
 SHARD_BYTES = 2_000_000_000
 MIB = 1 << 20
+SETTLED = 5.0
+"""Seconds between the removal of earlier files and a timing."""
 
 
 def make_base(folder: Path, size: str) -> None:
@@ -96,9 +100,14 @@ def process(*command: str) -> tuple[float, float, float]:
     return time.monotonic() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / MIB
 
 
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    time.sleep(SETTLED)
+
+
 def convert(base: Path, adapter: Path, out: Path, peft: bool) -> tuple[float, float, float, float]:
     """Seconds, CPU seconds, seconds of streaming, and peak MiB."""
-    shutil.rmtree(out, ignore_errors=True)
+    _remove(out)
     out.mkdir(parents=True)
     job = out.with_name(out.name + ".json")
     inputs = {"base": str(base), "adapter": str(adapter)}
@@ -108,7 +117,7 @@ def convert(base: Path, adapter: Path, out: Path, peft: bool) -> tuple[float, fl
 
 
 def copy(base: Path, out: Path) -> float:
-    shutil.rmtree(out, ignore_errors=True)
+    _remove(out)
     start = time.monotonic()
     subprocess.run(["cp", "-r", str(base), str(out)], check=True)
     for file in out.iterdir():
@@ -151,6 +160,7 @@ def main() -> None:
         times["streaming"].append(streaming)
         peaks["ours"].append(peak)
         if not given.no_peft:
+            _remove(place / "peft")
             command = (str(ROOT / "benchmarks/peft_merge.py"), str(base), str(place / "exported/adapter"))
             seconds, cpu, peak = process(sys.executable, *command, str(place / "peft"))
             times["peft"].append(seconds)

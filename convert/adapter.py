@@ -10,6 +10,7 @@ from common.safetensors import Weights
 from models.leaf import LAYER, Leaf
 from models.spec import DecoderSpec
 
+METADATA = "adapter.json"
 ANOTHER_MODEL = "the adapter belongs to another model: name the base that it was trained on"
 
 

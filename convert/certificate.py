@@ -12,7 +12,7 @@ from typing import Any
 from convert.adapter import Place
 from convert.merge import Change
 from convert.prepare import Work
-from convert.probe import Verdict
+from convert.verdict import Verdict
 
 VERSION = 2
 NAME = "certificate.json"

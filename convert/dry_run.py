@@ -10,7 +10,7 @@ from common.stage import report
 from convert.config import ConvertConfig, ConvertInputs
 from convert.output import free_space
 from convert.prepare import Work, prepare
-from convert.probe import why_not
+from convert.verdict import why_not
 from convert.write import crew
 
 INTERPRETER = 450 << 20

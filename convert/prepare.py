@@ -7,14 +7,13 @@ from pathlib import Path
 
 from common.errors import UserError
 from common.safetensors import INDEX, Weights, read_weights
-from convert.adapter import Adapter, Place, check_pairs, places
+from convert.adapter import METADATA, Adapter, Place, check_pairs, places
 from convert.config import ConvertConfig, ConvertInputs
 from convert.output import carried_files
 from convert.peft_layout import CONFIG, read_peft
 from convert.plan import Plan, make_plan
 from convert.quantized import export_bytes
 from convert.tensors import FLOATS
-from convert.trained import METADATA, read_trained
 from models.checkpoint import base_digest
 from models.families import read_spec, rows
 from models.leaf import Leaf
@@ -100,6 +99,9 @@ def _read_adapter(
     source: Path, config: ConvertConfig, spec: DecoderSpec, table: list[Leaf], where: Mapping[str, Place]
 ) -> Adapter:
     if (source / METADATA).is_file():
+        # Orbax and JAX load while the base is hashed.
+        from convert.trained import read_trained  # noqa: PLC0415
+
         return read_trained(source, config, spec, table)
     if not (source / CONFIG).is_file():
         what = f"neither {METADATA} nor {CONFIG} is here"

@@ -5,8 +5,6 @@ were written, so a mistake in the merge, the layout or the names shows as a dive
 then merged alone, to see whether the output moves.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,72 +13,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from common.errors import UserError
-from common.files import read_json
 from common.progress import bar
 from common.safetensors import Weights, read_weights
 from convert.adapter import Place, place_of
-from convert.config import ConvertConfig
 from convert.prepare import Work
 from convert.tensors import read_array
+from convert.verdict import DATASET, Verdict, prompts_of
 from models.decoder import Decoder
 from models.leaf import LAYER, Leaf, from_hf
 from models.spec import DecoderSpec
 
-DATASET = "dataset.json"
-AUTO_PARAMETERS = 50_000_000
-"""Larger models are run only when `verify: on` asks: three copies in float32, and minutes on a CPU."""
-MAX_TOKENS = 128
 Arrays = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """`why_not`: the reason that nothing was run, else None."""
-
-    why_not: str | None
-    kl_mean: float | None = None
-    kl_max: float | None = None
-    tokens: int = 0
-    prompts: int = 0
-    effective: Mapping[Place, float] = field(default_factory=dict)
-    """Root mean square of the change of the logits when one target of one layer alone is merged."""
-
-    def summary(self) -> dict[str, Any]:
-        return {
-            "measured": self.why_not is None,
-            "why_not": self.why_not,
-            "kl_mean": self.kl_mean,
-            "kl_max": self.kl_max,
-            "tokens": self.tokens,
-            "prompts": self.prompts,
-        }
-
-
-def why_not(config: ConvertConfig, probes: str | None, work: Work) -> str | None:
-    """The reason to leave the models alone; None: run them. Raises UserError where `on` cannot be obeyed."""
-    if config.verify == "off":
-        return "convert.verify is off"
-    if probes is None:
-        reason = "no data artifact was given"
-    elif not _prompts(Path(probes)):
-        reason = "the data artifact has no prompts"
-    else:
-        count = sum(int(np.prod(leaf.shape, dtype=np.int64)) for leaf in work.table)
-        return (
-            f"{count / 1e6:,.0f} million parameters: convert.verify: on runs them anyway"
-            if config.verify == "auto" and count > AUTO_PARAMETERS
-            else None
-        )
-    if config.verify == "on":
-        raise UserError(
-            f"nothing to verify with: {reason}", where="convert.verify", fix="give prompts, or write verify: auto"
-        )
-    return reason
 
 
 def verify(work: Work, model: Path, probes: Path, max_kl: float | None) -> Verdict:
     """Run both models. Raises UserError where they diverge by more than `max_kl` nats on average."""
-    prompts = _prompts(probes)
+    prompts = prompts_of(probes)
     if any(max(ids) >= work.spec.vocab for ids in prompts):
         raise UserError(
             "the probe prompts hold ids that the model does not have",
@@ -106,16 +54,6 @@ def verify(work: Work, model: Path, probes: Path, max_kl: float | None) -> Verdi
         )
     del expected
     return Verdict(None, mean, most, len(every), len(prompts), _effects(work, merged, run, prompts[0]))
-
-
-def _prompts(folder: Path) -> list[list[int]]:
-    try:
-        rows = read_json(folder / DATASET).get("probes", [])
-        return [row["ids"][:MAX_TOKENS] for row in rows if row["ids"]]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"not a data artifact ({error})", where=str(folder / DATASET), fix="run the data stage again"
-        ) from error
 
 
 def _read_rows(table: list[Leaf], weights: Weights) -> Arrays:

@@ -21,9 +21,9 @@ from convert.merge import Change
 from convert.output import Output, check_space
 from convert.peft_layout import CONFIG, TENSORS, write_peft
 from convert.prepare import Work, prepare
-from convert.probe import Verdict, verify, why_not
 from convert.quantized import FOLDER as QUANTIZED
-from convert.quantized import Export, export
+from convert.quantized import Export
+from convert.verdict import Verdict, why_not
 from convert.write import write_files
 
 MODEL, ADAPTER = "model", "adapter"
@@ -38,11 +38,16 @@ def run(config: ConvertConfig, inputs: ConvertInputs, out: Path) -> dict[str, An
     streaming = time.monotonic()
     output, changes = _write(config, work, out)
     streamed = time.monotonic() - streaming
-    quantized = None if config.quantize is None else export(output, out / MODEL, config.quantize)
+    quantized = None
+    if config.quantize is not None:
+        from convert.quantize import export  # noqa: PLC0415 JAX is loaded only for those that need it
+
+        quantized = export(output, out / MODEL, config.quantize)
+    verdict = Verdict(unproved)
     if unproved is None and inputs.probes is not None:
+        from convert.probe import verify  # noqa: PLC0415
+
         verdict = verify(work, out / MODEL, Path(inputs.probes), config.max_kl)
-    else:
-        verdict = Verdict(unproved)
     ledger = ledger_of(work, changes)
     proof = certificate(work, ledger, verdict, output.digests)
     if quantized is not None:

@@ -16,12 +16,11 @@ from absl import logging
 
 from common.errors import UserError
 from common.files import read_json
-from convert.adapter import ANOTHER_MODEL, Adapter, Pair, Value, place_of
+from convert.adapter import ANOTHER_MODEL, METADATA, Adapter, Pair, Value, place_of
 from convert.config import ConvertConfig
 from models.leaf import RANK, Leaf, lora_axes, lora_shapes, peft_pair, to_hf
 from models.spec import DecoderSpec
 
-METADATA = "adapter.json"
 CHECKPOINTS = "checkpoints"
 ITEM = "trained"
 KEYS = {"lora": ("base_digest", "rank", "alpha", "targets"), "full": ()}
