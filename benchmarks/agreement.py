@@ -19,11 +19,11 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.mutants import BROKEN, mutants
+from common.machine import cores
 from eval import harness, simulate
 from eval.benchmark import DATASETS, Problem, load_benchmark
 from eval.sandbox import Limits, find_confinement
 from eval.simulate import Simulator, Verdict
-from eval.stage import cores
 from eval.worker import admitted
 
 COMPILE = ("iverilog", "-Wall", "-Winfloop", "-Wno-timescale", "-g2012", "-s", "tb", "-o", "program")

@@ -17,12 +17,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.machine import cores
 from eval import harness, simulate
 from eval.benchmark import Problem, load_benchmark
 from eval.sandbox import Limits, find_confinement
 from eval.sandbox import run as confined
 from eval.simulate import Simulator, Verdict
-from eval.stage import cores
 from eval.workers import Workers, workers
 
 COMPILE = ("iverilog", "-Wall", "-Winfloop", "-Wno-timescale", "-g2012", "-s", "tb", "-o", "program")

@@ -15,6 +15,7 @@ from queue import Empty, SimpleQueue
 import numpy as np
 
 from common.errors import UserError
+from common.machine import cores
 from common.progress import Bar
 from convert.adapter import Adapter
 from convert.journal import Done, Journal
@@ -67,8 +68,8 @@ class Crew:
 
 
 def crew(files: int) -> Crew:
-    cores = len(os.sched_getaffinity(0))
-    return Crew(max(1, min(files, cores, BUDGET // ((AHEAD + 1) * PIECE))), cores)
+    count = cores()
+    return Crew(max(1, min(files, count, BUDGET // ((AHEAD + 1) * PIECE))), count)
 
 
 def write_files(output: Output, folder: str, plan: Plan, adapter: Adapter, journal: Journal, progress: Bar) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from common.errors import UserError
+from common.machine import cores
 from data.compiles import SIZE
 from data.config import DataConfig
 from data.formats import Example, fences
@@ -74,7 +75,7 @@ def design_of(example: Example) -> str:
 
 def compiling(config: DataConfig, examples: Iterable[Example], dropped: Counter[str]) -> Iterator[Example]:
     """The examples whose Verilog compiles; the others are counted, or stop the stage."""
-    count = os.cpu_count() or 1
+    count = cores()
     workers = [_Worker() for _ in range(count)]
     idle: SimpleQueue[_Worker] = SimpleQueue()
     for worker in workers:

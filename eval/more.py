@@ -14,6 +14,7 @@ from typing import Any
 
 from common.errors import UserError
 from common.files import read_json, write_json
+from common.machine import cores
 from common.progress import bar, log
 from common.stage import report
 from eval.benchmark import Benchmark, load_benchmark
@@ -23,7 +24,7 @@ from eval.config import EvalConfig
 from eval.journal import Journal
 from eval.prompts import wording
 from eval.simulate import Simulator, find_simulator
-from eval.stage import RESULTS, SAMPLES, SUMMARY, cores, first_error, shown, simulator_of, stopping_cleanly
+from eval.stage import RESULTS, SAMPLES, SUMMARY, first_error, shown, simulator_of, stopping_cleanly
 from eval.summary import summarize
 from eval.workers import workers
 

@@ -4,7 +4,6 @@ A run that was cut off finds its samples and verdicts in the journals and does o
 """
 
 import asyncio
-import os
 import signal
 import time
 from collections.abc import Callable, Coroutine
@@ -15,6 +14,7 @@ from typing import Any, TypeVar
 
 from common.errors import UserError
 from common.files import write_json
+from common.machine import cores
 from common.progress import Bar, bar, log
 from eval.benchmark import Benchmark, Problem, load_benchmark
 from eval.checkout import benchmark_folder
@@ -108,10 +108,6 @@ def simulator_of(config: EvalConfig) -> Simulator:
         log("warning: eval.sandbox is none: generated code runs unconfined")
     kind = "none" if config.sandbox == "none" else find_confinement()
     return Simulator(kind, Limits(seconds=config.timeout_s, memory=config.memory_mb * MIB))
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 async def _score_all(

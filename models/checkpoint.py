@@ -5,6 +5,7 @@ Read, not memory-mapped: pages of a map count as this process's memory, and a fi
 
 import hashlib
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from io import RawIOBase
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from common.errors import UserError
 from common.files import digest_file
+from common.machine import cores
 from common.safetensors import Entry, read_weights
 
 DTYPES = {
@@ -42,8 +44,10 @@ def weight_files(folder: str) -> list[Path]:
 def base_digest(folder: str) -> str:
     """sha256 over config.json and the weights: what an adapter was trained on."""
     total = hashlib.sha256()
-    for file in [Path(folder) / "config.json", *weight_files(folder)]:
-        total.update(f"{file.name}\0{digest_file(file)}\0".encode())
+    files = [Path(folder) / "config.json", *weight_files(folder)]
+    with ThreadPoolExecutor(cores()) as pool:
+        for file, digest in zip(files, pool.map(digest_file, files), strict=True):
+            total.update(f"{file.name}\0{digest}\0".encode())
     return total.hexdigest()
 
 
