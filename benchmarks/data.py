@@ -2,7 +2,7 @@
 
 Rows are CodeV-R1-like (prompt, reasoning, answer with a fence), random, generated once below DIR with a tokenizer of
 8,192 pieces trained on them. Floor: `encode_batch_fast` of the rendered strings with the library's own threads, in a
-process of its own: in one call or in batches of 256, whichever is faster. Stage: `data.stage.run` from the rows file to
+process of its own: in one call or in batches of 256, whichever is faster. Stage: `python -m data` from the rows file to
 the shards. Every figure is the median of the reps.
 """
 
@@ -51,15 +51,15 @@ print(json.dumps({"seconds": seconds, "cpu": cpu, "tokens": tokens}))
 """
 STAGE = """
 import json, resource, sys, time
-from pathlib import Path
+from common.stage import main
 from data.config import DataConfig, DataInputs
 from data.stage import run
-config, inputs = DataConfig.model_validate(json.loads(sys.argv[1])), DataInputs(model=sys.argv[2])
 start, cpu = time.monotonic(), time.process_time()
-figures = run(config, inputs, Path(sys.argv[3]))
+if code := main("data", run, DataConfig, DataInputs):
+    sys.exit(code)
 seconds, cpu = time.monotonic() - start, time.process_time() - cpu
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-print(json.dumps({**figures, "seconds": seconds, "cpu": cpu, "peak": peak}))
+print(json.dumps({"seconds": seconds, "cpu": cpu, "peak": peak}))
 """
 
 
@@ -147,7 +147,10 @@ def _stage(place: Path, path: Path, more: dict[str, object]) -> dict[str, float]
     out = place / "out"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
-    return _child(STAGE, json.dumps(config), str(place / "model"), str(out))
+    job = place / "job.json"
+    job.write_text(json.dumps({"config": config, "inputs": {"model": str(place / "model")}, "out": str(out)}))
+    took = _child(STAGE, str(job))
+    return {**json.loads((out / "metrics.json").read_text()), **took}
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ The conductor (or `tapeout STAGE`) starts `python -m STAGE JOB.json` with a job 
 turns SIGTERM and Ctrl-C into a clean exit, and user errors into one screen and exit code 2.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -51,6 +52,7 @@ def main(stage: str, run: Run, config_type: type[Section], inputs_type: type[Sec
     if not sys.argv[1:2] or not sys.argv[1].endswith(".json"):
         os.execv(sys.executable, [sys.executable, "-m", "pipeline", stage, *sys.argv[1:]])
     signal.signal(signal.SIGTERM, _on_term)
+    gc.freeze()  # a million objects of the libraries stay for good: the collector need not walk them again and again
     debug = os.environ.get("TAPEOUT_DEBUG") == "1"
     try:
         job = read_json(Path(sys.argv[1]))
