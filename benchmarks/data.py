@@ -1,13 +1,12 @@
-"""The data stage beside its floor, in one run: `python benchmarks/data.py [--rows N] [--reps N] [--large] [--dir DIR]`.
+"""The data stage beside its floor, in one run: `python benchmarks/data.py [--rows N] [--reps N] [--large] [--trl PY]`.
 
 Rows are CodeV-R1-like (prompt, reasoning, answer with a fence), random, generated once below DIR with a tokenizer of
 8,192 pieces trained on them. Floor: `encode_batch_fast` of the rendered strings with the library's own threads, in a
 process of its own: in one call or in batches of 256, whichever is faster. Stage: `python -m data` from the rows file to
-the shards. Every figure is the median of the reps.
+the shards. TRL: its own preparation, by a Python that has it. Every figure is the median of the reps.
 """
 
 import argparse
-import importlib.util
 import json
 import os
 import random
@@ -34,6 +33,11 @@ TEMPLATE = """\
 {{- bos_token -}}{%- for m in messages -%}
 {{- '<|turn>' + ('model' if m['role'] == 'assistant' else m['role']) + '\\n' + m['content'] | trim + '<turn|>\\n' -}}
 {%- endfor -%}{%- if add_generation_prompt -%}{{- '<|turn>model\\n' -}}{%- endif -%}"""
+GENERATION = """\
+{{- bos_token -}}{%- for m in messages -%}{%- if m['role'] == 'assistant' -%}
+{{- '<|turn>model\n' -}}{%- generation -%}{{- m['content'] | trim + '<turn|>' -}}{%- endgeneration -%}{{- '\n' -}}
+{%- else -%}{{- '<|turn>' + m['role'] + '\n' + m['content'] | trim + '<turn|>\n' -}}{%- endif -%}{%- endfor -%}"""
+"""The same text, with the marks that TRL finds the answers by."""
 CONTROL = ["<pad>", "<bos>", "<eos>", "<|turn>", "<turn|>"]
 FLOOR = """
 import json, sys, time
@@ -142,6 +146,13 @@ def _child(script: str, *arguments: str) -> dict[str, float]:
     return json.loads(answer.stdout.splitlines()[-1])
 
 
+def _trl(python: str, place: Path, path: Path) -> dict[str, float]:
+    script = str(ROOT / "benchmarks" / "trl_prep.py")
+    command = [python, script, str(place / "model"), str(path), str(MAX_LENGTH), GENERATION]
+    answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(answer.stdout.splitlines()[-1])
+
+
 def _stage(place: Path, path: Path, more: dict[str, object]) -> dict[str, float]:
     config = {"sources": [{"path": str(path)}], "max_length": MAX_LENGTH, **more}
     out = place / "out"
@@ -158,6 +169,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--reps", type=int, default=3)
     parser.add_argument("--large", action="store_true", help=f"also the peak memory at {LARGE:,} rows")
+    parser.add_argument("--trl", help="a Python that has trl, to be timed beside: trl==1.16.0 and torch, for one")
     parser.add_argument("--set", default="{}", help='more of the data section, as JSON: {"near_duplicates": 0.8}')
     parser.add_argument("--dir", type=Path, default=Path("runs/benchmarks/data"))
     given = parser.parse_args()
@@ -176,8 +188,11 @@ def main() -> None:
     print(f"floor: {floor:.2f} s for {floors[-1]['tokens']:,} tokens, CPU {floors[-1]['cpu']:.1f} s")
     print(f"stage: {stage:.2f} s for {last['tokens']:,} tokens, CPU {last['cpu']:.1f} s, peak {last['peak']:,.0f} MiB")
     print(f"stage / floor: {stage / floor:.2f} (bar 1.25); packing efficiency {last['efficiency']:.4f} (bar 0.97)")
-    if importlib.util.find_spec("trl") is None:
-        print("TRL: not installed")
+    if given.trl:
+        peers = [_trl(given.trl, given.dir, path) for _ in range(given.reps)]
+        peer = statistics.median(one["seconds"] for one in peers)
+        print(f"TRL: {peer:.2f} s for {peers[-1]['tokens']:,} tokens, peak {peers[-1]['peak']:,.0f} MiB")
+        print(f"TRL / stage: {peer / stage:.2f} (bar 2.2)")
     if given.large:
         large = _stage(given.dir, make_rows(given.dir, LARGE), more)
         growth = large["peak"] / last["peak"] - 1

@@ -64,3 +64,5 @@ def main(stage: str, run: Run, config_type: type[Section], inputs_type: type[Sec
         return 128 + signal.SIGINT
     except Exception as error:
         return report(error, debug)
+    finally:
+        gc.unfreeze()  # libraries that look for leaks when the interpreter ends would find them all

@@ -17,8 +17,8 @@ from common.progress import bar
 from common.safetensors import Weights, read_weights
 from convert.adapter import Place, place_of
 from convert.prepare import Work
-from convert.tensors import read_array
 from convert.verdict import DATASET, Verdict, prompts_of
+from models.checkpoint import read_tensor
 from models.decoder import Decoder
 from models.leaf import LAYER, Leaf, from_hf
 from models.spec import DecoderSpec
@@ -59,8 +59,7 @@ def verify(work: Work, model: Path, probes: Path, max_kl: float | None) -> Verdi
 def _read_rows(table: list[Leaf], weights: Weights) -> Arrays:
     def read(name: str) -> np.ndarray:
         shard, entry = weights.where[name]
-        with open(shard.path, "rb") as f:
-            return read_array(f, entry).astype(np.float32)
+        return read_tensor(shard.path, entry).astype(np.float32)
 
     return {leaf.path: from_hf(leaf, read) for leaf in table}
 

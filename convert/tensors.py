@@ -1,19 +1,10 @@
-"""The bytes of safetensors, as arrays: the head of a new file, and one tensor of an old one.
-
-The library's own reader for numpy has no bfloat16 and its writer wants every tensor in memory at once; headers are
-read in common/safetensors.py.
-"""
+"""The head of a new safetensors file: the library's own writer wants every tensor in memory at once."""
 
 import json
-import math
 from collections.abc import Iterable
-from io import BufferedReader
 
 import ml_dtypes
 import numpy as np
-
-from common.errors import UserError
-from common.safetensors import Entry
 
 FLOATS = {
     "F64": np.dtype(np.float64),
@@ -34,16 +25,3 @@ def make_head(tensors: Iterable[tuple[str, str, tuple[int, ...], int]]) -> bytes
     text = json.dumps(table, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
-
-
-def read_array(f: BufferedReader, entry: Entry) -> np.ndarray:
-    """The whole tensor in its own dtype."""
-    if entry.dtype not in FLOATS:
-        what = f"weights of type {entry.dtype} cannot be changed"
-        raise UserError(what, where=entry.name, fix="give the base in BF16, F16 or F32")
-    dtype = FLOATS[entry.dtype]
-    raw = bytearray(math.prod(entry.shape) * dtype.itemsize)
-    f.seek(entry.begin)
-    if f.readinto(raw) != len(raw):
-        raise UserError("the file ends inside this tensor", where=entry.name, fix="fetch the model again")
-    return np.frombuffer(raw, dtype).reshape(entry.shape)

@@ -46,24 +46,30 @@ def read_trained(folder: Path, config: ConvertConfig, spec: DecoderSpec, table: 
             values=values,
             updated=lambda leaf, base: np.asarray(arrays[leaf.path], np.float32),
         )
-    rank, alpha, targets = int(about["rank"]), float(about["alpha"]), about["targets"]
+    targets, scale = about["targets"], float(about["alpha"]) / int(about["rank"])
     wanted = [leaf for leaf in table if leaf.is_product and leaf.target in targets]
     if unknown := sorted(set(targets) - {leaf.target for leaf in wanted}):
         raise UserError("the base has no such target", where=f"{METADATA}: targets: {unknown[0]}", fix=ANOTHER_MODEL)
-    arrays = _side_by_side(folder / CHECKPOINTS, weights, wanted, rank)
-    scale, wide = alpha / rank, rank * len(weights)
-    pairs = {pair.name: pair for leaf in wanted for pair in _pairs(spec, leaf, wide, scale, arrays)}
+    # An adapter that training went on from has ranks of its own, and may leave tensors alone.
+    ranks = about.get("ranks") or {leaf.path: int(about["rank"]) for leaf in wanted}
+    wanted, missing = [leaf for leaf in wanted if leaf.path in ranks], set(about.get("missing", ()))
+    arrays = _side_by_side(folder / CHECKPOINTS, weights, wanted, ranks)
+    wide = {path: rank * len(weights) for path, rank in ranks.items()}
+    pairs = {pair.name: pair for leaf in wanted for pair in _pairs(spec, leaf, wide[leaf.path], scale, arrays)}
+    pairs = {name: pair for name, pair in pairs.items() if name not in missing or pair.load()[1].any()}
+    most = max(wide.values())
     return Adapter(
         "lora",
         "tapeout",
         digest_of(about, arrays),
         step,
         named,
-        wide,
-        scale * wide,
+        most,
+        scale * most,
         about["base_digest"],
         pairs,
         updated=partial(_updated, arrays, scale),
+        chosen_layers=bool(about.get("chosen_layers")),
     )
 
 
@@ -89,13 +95,16 @@ def _mean_of(folder: Path, weights: Mapping[int, float]) -> dict[str, np.ndarray
     return {key: array.astype(types[key]) for key, array in total.items()}
 
 
-def _side_by_side(folder: Path, weights: Mapping[int, float], wanted: list[Leaf], rank: int) -> dict[str, np.ndarray]:
+def _side_by_side(
+    folder: Path, weights: Mapping[int, float], wanted: list[Leaf], ranks: Mapping[str, int]
+) -> dict[str, np.ndarray]:
     """A and B of all checkpoints, joined along the rank: their product is the weighted sum of the updates, exactly."""
     parts: dict[str, list[np.ndarray]] = {}
     for step, weight in weights.items():
         arrays = _restore(folder / str(step))
         for leaf in wanted:
-            a, b = (_array(arrays, k, shape) for k, shape in zip(_keys(leaf), lora_shapes(leaf, rank), strict=True))
+            shapes = lora_shapes(leaf, ranks[leaf.path])
+            a, b = (_array(arrays, key, shape) for key, shape in zip(_keys(leaf), shapes, strict=True))
             halves = (a, b if weight == 1 else np.float32(weight) * b.astype(np.float32))
             for key, half in zip(_keys(leaf), halves, strict=True):
                 parts.setdefault(key, []).append(half)

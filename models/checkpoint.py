@@ -70,12 +70,7 @@ class Checkpoint:
 
     def dtype(self, name: str, finite: bool = True) -> np.dtype:
         """Raises UserError for a type that weights cannot have (`finite`: that has no floating point)."""
-        _, entry = self._find(name)
-        if entry.dtype not in (INFINITY if finite else DTYPES):
-            raise UserError(
-                f"a weight of type {entry.dtype} cannot be loaded", where=name, fix="give weights in BF16, F16 or F32"
-            )
-        return DTYPES[entry.dtype]
+        return _dtype(self._find(name)[1], finite)
 
     def read(self, name: str, finite: bool = False, into: np.ndarray | None = None) -> np.ndarray:
         """One tensor, in memory of its own or in `into` (contiguous, of its type and size).
@@ -83,18 +78,8 @@ class Checkpoint:
         Raises UserError naming it where it is missing or of an unknown type, or, with `finite`, where it is not of
         floating point or holds NaN or infinity.
         """
-        dtype = self.dtype(name, finite)
         file, entry = self._find(name)
-        tensor = np.empty(entry.shape, dtype) if into is None else into
-        raw = tensor.reshape(-1).view(np.uint8)
-        with open(file, "rb", buffering=0) as f:
-            f.seek(entry.begin)
-            for start in range(0, entry.bytes, CHUNK_BYTES):
-                chunk = raw[start : start + CHUNK_BYTES]
-                _read_into(f, chunk, name)
-                if finite and _spoiled(chunk, entry.dtype):
-                    raise UserError("the weights hold NaN or infinity", where=name, fix="download or write them again")
-        return tensor
+        return read_tensor(file, entry, finite, into)
 
     def _find(self, name: str) -> tuple[Path, Entry]:
         if name not in self.where:
@@ -102,6 +87,29 @@ class Checkpoint:
                 "the checkpoint lacks this tensor", where=name, fix="the weights and config.json belong together?"
             )
         return self.where[name]
+
+
+def _dtype(entry: Entry, finite: bool) -> np.dtype:
+    if entry.dtype not in (INFINITY if finite else DTYPES):
+        what = f"a weight of type {entry.dtype} cannot be loaded"
+        raise UserError(what, where=entry.name, fix="give weights in BF16, F16 or F32")
+    return DTYPES[entry.dtype]
+
+
+def read_tensor(file: Path, entry: Entry, finite: bool = False, into: np.ndarray | None = None) -> np.ndarray:
+    """One tensor of a file. Raises UserError as `Checkpoint.read` does."""
+    dtype = _dtype(entry, finite)
+    tensor = np.empty(entry.shape, dtype) if into is None else into
+    raw = tensor.reshape(-1).view(np.uint8)
+    with open(file, "rb", buffering=0) as f:
+        f.seek(entry.begin)
+        for start in range(0, entry.bytes, CHUNK_BYTES):
+            chunk = raw[start : start + CHUNK_BYTES]
+            _read_into(f, chunk, entry.name)
+            if finite and _spoiled(chunk, entry.dtype):
+                fix = "download or write them again"
+                raise UserError("the weights hold NaN or infinity", where=entry.name, fix=fix)
+    return tensor
 
 
 def _read_into(f: RawIOBase, chunk: np.ndarray, name: str) -> None:

@@ -148,3 +148,14 @@ def peft_pair(leaf: Leaf, index: tuple[int, ...], a: np.ndarray, b: np.ndarray) 
     a = a.transpose([a_left.index(x) for x in (RANK, *in_group)]).reshape(-1, leaf.hf_shape[1])
     b = b.transpose([b_left.index(x) for x in (*out_group, RANK)]).reshape(leaf.hf_shape[0], -1)
     return np.ascontiguousarray(a), np.ascontiguousarray(b)
+
+
+def lora_pair(leaf: Leaf, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A [contracted.., r] and B [r, rest..] with our axes from PEFT's (lora_A [r, in], lora_B [out, r]) of one HF
+    tensor: the inverse of `peft_pair`."""
+    out_group, in_group = leaf.groups
+    rest = [x for x in _inner(leaf) if x in out_group]
+    a = a.reshape(-1, *(leaf.size[x] for x in in_group))
+    b = b.reshape(*(leaf.size[x] for x in out_group), -1)
+    a = a.transpose([*(1 + in_group.index(x) for x in contracted(leaf)), 0])
+    return a, b.transpose([len(out_group), *(out_group.index(x) for x in rest)])

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,6 +17,7 @@ def show(
     sample: Annotated[int | None, typer.Option(help="Which sample; else the first that failed")] = None,
     benchmark: Annotated[str | None, typer.Option(metavar="DIR", help="Where the benchmark lies now")] = None,
     base: Annotated[bool, typer.Option("--base", help="The base model's samples, of a recipe's results")] = False,
+    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the waves, too")] = None,
     debug: Debug = False,
 ) -> None:
     """Print a sample: prompt, completion, verdict, first mismatch, waves."""
@@ -25,7 +27,8 @@ def show(
         config = read_record(place)["config"]
         if benchmark is not None:
             config = config | {"benchmark": benchmark, "revision": None, "dataset": None}
-        job = {"run": str(place), "task": problem, "sample": sample, "config": config}
+        drawn = svg and str(svg.absolute())
+        job = {"run": str(place), "task": problem, "sample": sample, "config": config, "svg": drawn}
         answer = ask("eval.show", job, dict(os.environ) | {"TAPEOUT_DEBUG": "1" if debug else "0"})
         sys.stdout.write(answer.stdout)
         return answer.returncode

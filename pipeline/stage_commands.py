@@ -47,9 +47,9 @@ def _stage(
 
 _PATHS = {
     "data": ("model", "input"),
-    "train": ("model", "data"),
+    "train": ("model", "data", "adapter"),
     "convert": ("base", "adapter", "probes"),
-    "serve": ("model",),
+    "serve": ("model", "adapter"),
     "eval": ("benchmark",),
 }
 """Flags that name a file or folder which must exist."""
@@ -97,6 +97,7 @@ def train(
     recipe: MaybeRecipe = None,
     model: Model = None,
     rows: Annotated[str | None, typer.Option("--data", metavar="DIR", help="Result of tapeout data")] = None,
+    adapter: Annotated[str | None, typer.Option(metavar="DIR", help="PEFT adapter to go on from")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16")] = None,
     out: Out = None,
     sets: Sets = None,
@@ -105,7 +106,8 @@ def train(
 ) -> None:
     """Stage 2: fine-tune."""
     inputs = {"model": model, "data": rows, "dtype": dtype}
-    _stage("train", Options(recipe, sets, runs, out, debug), inputs, ("model", "data", "out"), {}, inputs)
+    flags, config = {**inputs, "adapter": adapter}, given(adapter=adapter)
+    _stage("train", Options(recipe, sets, runs, out, debug), flags, ("model", "data", "out"), config, inputs)
 
 
 def convert(
@@ -139,6 +141,9 @@ def convert(
 def serve(
     recipe: MaybeRecipe = None,
     model: Model = None,
+    adapter: Annotated[
+        str | None, typer.Option(metavar="DIR", help="PEFT adapter to apply beside the weights, unmerged")
+    ] = None,
     port: Annotated[int | None, typer.Option(help="0: any free port")] = None,
     name: Annotated[str | None, typer.Option(help="Model name that clients use; the folder's unless given")] = None,
     sets: Sets = None,
@@ -146,8 +151,8 @@ def serve(
     debug: Debug = False,
 ) -> None:
     """Stage 4: serve until stopped, over an OpenAI-compatible API."""
-    flags = {"model": model, "port": port, "name": name}
-    inputs = {"model": model, "name": name or (model and Path(model).resolve().name)}
+    flags = {"model": model, "adapter": adapter, "port": port, "name": name}
+    inputs = {"model": model, "adapter": adapter, "name": name or (model and Path(model).resolve().name)}
     options = Options(recipe, sets, runs, None, debug)
     _stage("serve", options, flags, ("model",), given(port=port), inputs, alone.serve_alone)
 

@@ -35,6 +35,7 @@ class ServeConfig(Section):
 
 class ServeInputs(Section):
     model: str = Field(description="Folder of the model, in Hugging Face layout")
+    adapter: str | None = Field(default=None, description="Folder of a PEFT adapter, applied beside the weights")
     name: str = Field(default="model", description="Model name that clients use")
     probes: str | None = Field(
         default=None, description="Artifact of the data stage, whose prompts must tokenise alike"

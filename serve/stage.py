@@ -15,7 +15,9 @@ from common.progress import log
 from common.stage import METRICS
 from models.families import read_spec
 from models.load import load_decoder
+from models.lora import attach, known_products
 from models.mesh import serving_mesh
+from models.peft import read_peft_adapter
 from models.prompt import load_tokenizer, prompt_ids, template_digest
 from serve.config import ServeConfig, ServeInputs
 from serve.endings import end_ids
@@ -39,7 +41,7 @@ def run(config: ServeConfig, inputs: ServeInputs, out: Path) -> NoReturn:
     tokenizer = load_tokenizer(inputs.model)
     if inputs.probes is not None:
         check_probes(tokenizer, Path(inputs.probes) / "dataset.json")
-    engine, vocabulary_size = build_engine(config, inputs.model, tokenizer)
+    engine, vocabulary_size = build_engine(config, inputs.model, tokenizer, inputs.adapter)
     load_seconds = time.monotonic() - started
     warmup_seconds = engine.programs.warm_up()
     model = Model(inputs.name, tokenizer, config.max_length, vocabulary_size, int(time.time()))
@@ -63,10 +65,15 @@ def run(config: ServeConfig, inputs: ServeInputs, out: Path) -> NoReturn:
     raise SystemExit(0)
 
 
-def build_engine(config: ServeConfig, folder: str, tokenizer: PreTrainedTokenizerFast) -> tuple[Engine, int]:
-    """The engine of a model folder, nothing compiled yet, and the size of the model's vocabulary."""
+def build_engine(
+    config: ServeConfig, folder: str, tokenizer: PreTrainedTokenizerFast, adapter: str | None = None
+) -> tuple[Engine, int]:
+    """The engine of a model folder (and an adapter), nothing compiled yet, and the size of the model's vocabulary."""
     mesh = serving_mesh(config.tp, config.replicate, read_spec(folder))
     decoder = load_decoder(folder, config.dtype, stacked=False, mesh=mesh, weights=config.weights)
+    if adapter is not None:
+        found = read_peft_adapter(Path(adapter), known_products(decoder))
+        log(f"adapter: {len(found.pairs)} tensors, rank {attach(decoder, mesh, found, config.dtype).rank}")
     decoder.run_on(mesh, config.attention)
     programs = Programs(
         decoder,

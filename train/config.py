@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from common.schema import Section
+from common.schema import InputPath, Section
 from models.config import AttentionName, HardwareConfig
 
 VERSION = 3
@@ -29,6 +29,10 @@ class TrainConfig(Section):
         default="base", description="`random`: train from random weights (method full)"
     )
     lora: LoraConfig = LoraConfig()
+    adapter: InputPath | None = Field(
+        default=None,
+        description="Go on from this PEFT adapter (convert's, TRL's, Unsloth's ...) with its rank, alpha and targets",
+    )
     weights: Literal["int8", "int4", "nf4"] | None = Field(
         default=None, description="QLoRA: hold the base's weights so, under the adapter; None: in full (method lora)"
     )

@@ -1,5 +1,6 @@
 """The train stage: base model and packed shards to Orbax checkpoints of the trained weights."""
 
+import dataclasses
 import math
 import time
 from itertools import islice
@@ -18,11 +19,12 @@ from models.checkpoint import base_digest
 from models.decoder import Decoder
 from models.families import read_spec, rows
 from models.load import load_decoder, random_decoder
-from models.lora import add_lora
+from models.lora import add_lora, attach, known_products
 from models.mesh import batch_place, check_batch, make_mesh
+from models.peft import read_peft_adapter
 from models.shards import count_rows, open_batches
 from train.checkpoint import Checkpoints
-from train.config import TrainConfig, TrainInputs
+from train.config import LoraConfig, TrainConfig, TrainInputs
 from train.log import TrainingLog, read_log
 from train.step import Trainer, compile_step, make_trainer, schedule
 
@@ -37,7 +39,7 @@ def run(config: TrainConfig, inputs: TrainInputs, out: Path) -> dict[str, Any]:
     steps = total_steps(config, count_rows(str(Path(inputs.data) / "train")))
     log(f"train: {jax.device_count()} {jax.default_backend()} device(s), {dict(mesh.shape)}, {steps} steps")
     check_remat(config)
-    decoder = make_decoder(config, inputs, mesh)
+    decoder, about = make_decoder(config, inputs, mesh)
     decoder.run_on(mesh, config.attention)
     graph, trained, frozen = nnx.split(decoder, decoder.trained, ...)
     trained = jax.tree.map(lambda a: a.astype(np.float32), trained)
@@ -46,8 +48,7 @@ def run(config: TrainConfig, inputs: TrainInputs, out: Path) -> dict[str, Any]:
     loop = Loop(config, trainer, mesh, Path(inputs.data), dataset, out)
     loop.run(trained, frozen, steps)
     digest = base_digest(inputs.model) if config.init == "base" else None
-    lora = config.lora.model_dump() if config.method == "lora" else {}
-    write_json(out / "adapter.json", {"method": config.method, "base_digest": digest, "step": steps, **lora})
+    write_json(out / "adapter.json", {"method": config.method, "base_digest": digest, "step": steps, **about})
     return {
         "steps": steps,
         "parameters": sum(math.prod(leaf.shape) for leaf in rows(decoder.spec, stacked=True)),
@@ -77,22 +78,42 @@ def total_steps(config: TrainConfig, rows: int) -> int:
     return config.steps or max(1, math.ceil(config.epochs * rows / config.batch_size))
 
 
-def make_decoder(config: TrainConfig, inputs: TrainInputs, mesh: Mesh) -> Decoder:
-    """The stacked decoder with what is to be trained: LoRA, or every weight."""
+def make_decoder(config: TrainConfig, inputs: TrainInputs, mesh: Mesh) -> tuple[Decoder, dict[str, Any]]:
+    """The stacked decoder with what is to be trained, LoRA or every weight; and what adapter.json says of LoRA."""
     if config.method == "lora":
         if config.init == "random":
             raise UserError("an adapter needs a trained base", where="train.init", fix="write `init: base`")
         decoder = load_decoder(inputs.model, inputs.dtype, True, mesh, config.weights)
+        if config.adapter is not None:
+            return decoder, _go_on(decoder, mesh, config)
         lora = config.lora
-        return add_lora(decoder, mesh, lora.rank, lora.alpha, lora.targets, config.seed)
+        return add_lora(decoder, mesh, lora.rank, lora.alpha, lora.targets, config.seed), lora.model_dump()
+    if config.adapter is not None:
+        what = "an adapter goes on as an adapter, not as full weights"
+        raise UserError(what, where="train.adapter", fix="write method: lora, or merge it first: tapeout convert")
     if config.weights is not None:
         what = f"weights held as {config.weights} cannot be trained, only an adapter over them"
         raise UserError(what, where="train.weights", fix="write method: lora, or leave it out")
     if config.init == "random":
-        return random_decoder(read_spec(inputs.model), "float32", config.seed, mesh)
+        return random_decoder(read_spec(inputs.model), "float32", config.seed, mesh), {}
     decoder = load_decoder(inputs.model, "float32", True, mesh)
     decoder.trained = nnx.Param
-    return decoder
+    return decoder, {}
+
+
+def _go_on(decoder: Decoder, mesh: Mesh, config: TrainConfig) -> dict[str, Any]:
+    """Attach the adapter that training goes on from. Raises UserError where train.lora asks for another shape of it."""
+    assert config.adapter is not None
+    found = attach(decoder, mesh, read_peft_adapter(Path(config.adapter), known_products(decoder)), "float32")
+    own = {"rank": found.rank, "alpha": found.alpha, "targets": set(found.targets)}
+    asked, default = config.lora.model_dump(), LoraConfig().model_dump()
+    for key, value in own.items():
+        wanted = set(asked[key]) if key == "targets" else asked[key]
+        if asked[key] != default[key] and wanted != value:
+            what = f"the adapter has {key} {sorted(value) if key == 'targets' else value}, the recipe asks for another"
+            raise UserError(what, where=f"train.lora.{key}", fix="leave it out: the adapter's own is kept")
+    log(f"train: going on from {config.adapter}: rank {found.rank}, alpha {found.alpha:g}, {', '.join(found.targets)}")
+    return dataclasses.asdict(found)
 
 
 class Loop:

@@ -1,5 +1,6 @@
 """Every family from a plain folder to an endpoint: each position's log-probability is that of transformers."""
 
+import json
 import signal
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from tests.models.families import FAMILIES, build
+from tests.models.test_peft import write_peft
 from tests.serve.conftest import await_ready, start, write_job, write_tokenizer
 
 ALWAYS = {"gemma4 E2B"}
@@ -37,3 +39,39 @@ def test_echoed_logprobs(tmp_path: Path, name: str) -> None:
     assert logprobs is not None and logprobs.token_logprobs is not None
     ours = np.array(logprobs.token_logprobs[1:], float)
     np.testing.assert_allclose(ours, expected[range(len(ids) - 1), ids[1:]].numpy(), atol=2e-4)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+def test_an_adapter_beside_its_base(tmp_path: Path) -> None:
+    """Unmerged: prefill and decode complete as PEFT's own model does."""
+    model, base, adapter = write_peft("qwen3", tmp_path, rslora=False)
+    write_tokenizer(base)
+    job = write_job(tmp_path, base, slots=2, max_length=64, decode_steps=4)
+    content = json.loads(job.read_text())
+    content["inputs"]["adapter"] = str(adapter)
+    job.write_text(json.dumps(content))
+    process = start(job)
+    ids = np.random.default_rng(1).integers(6, 90, 20).tolist()
+    try:
+        server = await_ready(process, tmp_path / "out")
+        answer = server.client.completions.create(
+            model="tiny",
+            prompt=ids,
+            max_tokens=12,
+            echo=True,
+            logprobs=1,
+            temperature=0,
+            extra_body={"ignore_eos": True},
+        )
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    with torch.no_grad():
+        made = model.generate(input_ids=torch.tensor([ids]), do_sample=False, max_new_tokens=12, min_new_tokens=12)
+        expected = torch.log_softmax(model(input_ids=made).logits[0, :-1], -1)
+    logprobs = answer.choices[0].logprobs
+    assert logprobs is not None and logprobs.token_logprobs is not None
+    ours = np.array(logprobs.token_logprobs[1:], float)
+    want = expected[range(len(ours)), made[0, 1 : len(ours) + 1]].numpy()
+    np.testing.assert_allclose(ours, want, atol=2e-4)
+    assert len(ours) == 31
