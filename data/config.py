@@ -13,7 +13,12 @@ _WILD = re.compile(r"[*?\[]")
 
 
 class Source(Section):
-    path: InputPath = Field(description="JSONL, Parquet, CSV or Arrow file, or a folder or glob of them")
+    path: InputPath = Field(
+        description="JSONL, Parquet, CSV or Arrow file, a folder or glob of them, a Hub dataset's id, or a URL (gs://...)"
+    )
+    name: str | None = Field(default=None, description="Of a Hub dataset: its configuration")
+    split: str | None = Field(default=None, description="Of a Hub dataset: train unless given; train[:1000] works too")
+    revision: str | None = Field(default=None, description="Of a Hub dataset: branch, tag or commit")
     files: str = Field(default="", description="Of a folder: only the files whose path in it matches, e.g. a/*.jsonl")
     format: Literal["codev-r1", "messages", "prompt-completion", "alpaca", "sharegpt", "text", "auto"] = Field(
         default="codev-r1",
@@ -63,7 +68,8 @@ class DataConfig(Section):
         default="off", description="Rows whose Verilog slang cannot compile, or that have none"
     )
     benchmark: InputPath | None = Field(
-        default=None, description="Folder in VerilogEval's layout to compare every row with"
+        default=None,
+        description="Folder in VerilogEval's layout to compare every row with; in a recipe, eval's unless given",
     )
     contamination: Literal["off", "warn", "drop", "error"] = Field(
         default="warn", description="Rows that resemble a problem of the benchmark"
@@ -80,12 +86,6 @@ class DataConfig(Section):
     def _weights(self) -> "DataConfig":
         if len({source.weight is None for source in self.sources}) > 1:
             raise ValueError("give every source a weight, or none")
-        return self
-
-    @model_validator(mode="after")
-    def _benchmark(self) -> "DataConfig":
-        if self.contamination in ("drop", "error") and self.benchmark is None:
-            raise ValueError(f"contamination: {self.contamination} compares with a benchmark: name it as benchmark")
         return self
 
 

@@ -20,7 +20,7 @@ from data.rows import BadRow, count_lines, is_array, read_array, read_lines
 
 BATCH, SHUFFLE_WINDOW = 256, 10_000
 _TABLES = {".parquet", ".arrow", ".feather"}
-_KINDS = {".jsonl", ".json", ".ndjson", ".csv", *_TABLES}
+KINDS = {".jsonl", ".json", ".ndjson", ".csv", *_TABLES}
 Placed = tuple[str, dict[str, Any] | BadRow]
 """A row, or why it is none, with its "file:line"."""
 
@@ -30,11 +30,11 @@ def files_of(source: Source) -> list[str]:
     path = Path(source.path)
     if not path.is_dir():
         return [source.path]
-    found = [p for p in path.glob(source.files or "**/*") if p.is_file() and p.suffix.lower() in _KINDS]
+    found = [p for p in path.glob(source.files or "**/*") if p.is_file() and p.suffix.lower() in KINDS]
     if not found:
         wanted = f" that match {source.files}" if source.files else ""
         raise UserError(
-            f"no files of rows{wanted}", where=source.path, fix=f"known endings: {', '.join(sorted(_KINDS))}"
+            f"no files of rows{wanted}", where=source.path, fix=f"known endings: {', '.join(sorted(KINDS))}"
         )
     return sorted(str(p) for p in found)
 

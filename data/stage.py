@@ -133,6 +133,9 @@ def _packer(config: DataConfig) -> Callable[[Iterable[Tokens]], Iterator[Row]]:
 
 def run(config: DataConfig, inputs: DataInputs, out: Path) -> dict[str, Any]:
     """Write train/, validation/ and dataset.json into `out`; returns the figures."""
+    if config.contamination in ("drop", "error") and config.benchmark is None:
+        what = f"contamination: {config.contamination} compares with a benchmark, and there is none"
+        raise UserError(what, where="data.contamination", fix="name a folder as data.benchmark")
     for name in (TRAIN, VALIDATION):
         shutil.rmtree(out / name, ignore_errors=True)
     tokenizer = load_tokenizer(inputs.model)

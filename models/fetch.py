@@ -26,6 +26,8 @@ WANTED = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
 SPARE = 1 << 30
 """Bytes that are left free."""
 _LISTING = "listing.json"
+_STAMPS = ("ETag", "etag", "md5Hash", "generation", "mtime")
+"""What file systems call a file's version."""
 
 
 def fetch(path: str, revision: str | None = None, staging: str | None = None) -> str:
@@ -33,7 +35,10 @@ def fetch(path: str, revision: str | None = None, staging: str | None = None) ->
 
     `staging` is where models are kept: by default Hugging Face's own cache, and ~/.cache/tapeout for URLs.
     """
-    return _from_url(path, staging) if "://" in path else _from_hub(path, revision, staging)
+    if "://" not in path:
+        return _from_hub(path, revision, staging)
+    kept = Path(staging or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "tapeout" / "models").expanduser()
+    return from_url(path, kept, WANTED, "model")
 
 
 def _check_room(folder: Path, size: int, what: str) -> None:
@@ -61,7 +66,7 @@ def _from_hub(repo: str, revision: str | None, staging: str | None) -> str:
         try:
             found = snapshot_download(**where, local_files_only=True)
         except LocalEntryNotFoundError:
-            what = f"no such folder, and no model of this name can be fetched ({_first_line(error)})"
+            what = f"no such folder, and no model of this name can be fetched ({first_line(error)})"
             fix = "check the path; or go online once, or copy the model here and name its folder"
             raise UserError(what, where=repo, fix=fix) from error
         log(f"{repo}: the Hub is not reached; using the copy at {found}")
@@ -78,20 +83,24 @@ def _from_hub(repo: str, revision: str | None, staging: str | None) -> str:
         return snapshot_download(**where)
     except Exception as error:  # as above
         fix = "run the same command again: what has come is kept"
-        raise UserError(f"the download stopped: {_first_line(error)}", where=repo, fix=fix) from error
+        raise UserError(f"the download stopped: {first_line(error)}", where=repo, fix=fix) from error
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error of another library says first."""
     return (str(error).strip() or type(error).__name__).split("\n")[0]
 
 
-def _from_url(url: str, staging: str | None) -> str:
-    """Files of a bucket's folder; fetched anew where one of them has changed."""
-    kept = Path(staging or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "tapeout" / "models").expanduser()
+def from_url(url: str, kept: Path, wanted: list[str], kind: str) -> str:
+    """A file, or a folder's files whose names match `wanted`, kept below `kept`; fetched anew where one has changed.
+
+    Raises UserError where there is none, where it cannot be fetched or does not fit.
+    """
     final = kept / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
     try:
         system, root = fsspec.url_to_fs(url.rstrip("/"))
-        listing = _listed(system, root)
+        single = system.isfile(root)
+        listing = _listed(system, root, wanted)
     except ImportError as error:
         scheme = url.split("://")[0]
         raise UserError(
@@ -99,14 +108,14 @@ def _from_url(url: str, staging: str | None) -> str:
         ) from None
     except (OSError, ValueError) as error:
         if (final / _LISTING).is_file():
-            log(f"{url} is not reached ({_first_line(error)}); using the copy at {final}")
-            return str(final)
+            log(f"{url} is not reached ({first_line(error)}); using the copy at {final}")
+            return _found(final)
         fix = "check the address and your credentials (gcloud auth application-default login)"
-        raise UserError(f"cannot be listed: {_first_line(error)}", where=url, fix=fix) from error
+        raise UserError(f"cannot be listed: {first_line(error)}", where=url, fix=fix) from error
     if not listing:
-        raise UserError("no model files here", where=url, fix=f"a model's folder has {', '.join(WANTED)}")
+        raise UserError(f"no {kind} files here", where=url, fix=f"what is looked for: {', '.join(wanted)}")
     if (final / _LISTING).is_file() and read_json(final / _LISTING) == listing:
-        return str(final)
+        return _found(final)
     size = sum(about["size"] for about in listing.values())
     _check_room(kept, size, url)
     log(f"{url}: fetching {len(listing)} files, {size / 1e9:.2f} GB")
@@ -114,27 +123,34 @@ def _from_url(url: str, staging: str | None) -> str:
     beside = Path(tempfile.mkdtemp(prefix=f"{final.name}-", suffix=PARTIAL, dir=kept))
     try:
         for name in listing:
-            system.get_file(f"{root}/{name}", str(beside / name))
+            system.get_file(root if single else f"{root}/{name}", str(beside / name))
         write_json(beside / _LISTING, listing)
         shutil.rmtree(final, ignore_errors=True)
         os.replace(beside, final)
     except OSError as error:
         raise UserError(
-            f"cannot be fetched: {_first_line(error)}", where=url, fix="run the same command again"
+            f"cannot be fetched: {first_line(error)}", where=url, fix="run the same command again"
         ) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-    return str(final)
+    return _found(final)
 
 
-def _listed(system: Any, root: str) -> dict[str, dict[str, Any]]:
-    """Size and version of every model file in the folder."""
+def _found(folder: Path) -> str:
+    """The folder, or the one file that the URL was of."""
+    listing = read_json(folder / _LISTING)
+    return str(folder / next(iter(listing))) if any(about.get("single") for about in listing.values()) else str(folder)
+
+
+def _listed(system: Any, root: str, wanted: list[str]) -> dict[str, dict[str, Any]]:
+    """Size and version of every wanted file in the folder, or of the one file that `root` is."""
     found: dict[str, dict[str, Any]] = {}
-    for about in system.ls(root, detail=True):
+    single = system.isfile(root)
+    for about in [system.info(root)] if single else system.ls(root, detail=True):
         name = about["name"].rsplit("/", 1)[-1]
-        if about["type"] == "file" and any(Path(name).match(pattern) for pattern in WANTED):
-            stamp = next((about[key] for key in ("etag", "md5Hash", "generation", "mtime") if about.get(key)), "")
-            found[name] = {"size": about["size"], "version": str(stamp)}
+        if about["type"] == "file" and any(Path(name).match(pattern) for pattern in wanted):
+            stamp = next((about[key] for key in _STAMPS if about.get(key)), "")
+            found[name] = {"size": about["size"] or 0, "version": str(stamp)} | ({"single": True} if single else {})
     return dict(sorted(found.items()))
 
 

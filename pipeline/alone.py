@@ -13,9 +13,10 @@ from common.errors import UserError
 from common.files import read_json
 from common.progress import log
 from common.schema import is_remote
+from data.config import DataConfig
 from models.config import HardwareConfig
 from pipeline import checks
-from pipeline.fetching import local_folder
+from pipeline.fetching import is_remote_rows, local_folder, local_rows
 from pipeline.graph import CONFIGS, INPUTS, Step, identity_of
 from pipeline.recipe import validate
 from pipeline.records import RECORD, Digests, identity
@@ -40,6 +41,7 @@ def stage_step(
         else:
             source.set(assignment.removeprefix(f"{stage}."))
     config = validate(CONFIGS[stage], source, Path.cwd())
+    config = local_rows(config) if isinstance(config, DataConfig) else config
     hardware = validate(HardwareConfig, machine, Path.cwd())
     if _HARDWARE in INPUTS[stage].model_fields:
         inputs = inputs | {_HARDWARE: hardware}
@@ -61,7 +63,8 @@ def _content(value: Any, digests: Digests) -> Any:
 def check_paths(flags: dict[str, str]) -> None:
     """What each flag names exists."""
     for flag, path in flags.items():
-        if not Path(path).exists() and not (flag in MODELS and is_remote(path)):
+        elsewhere = is_remote(path) if flag in MODELS else flag == "--input" and is_remote_rows(path)
+        if not Path(path).exists() and not elsewhere:
             raise UserError("no such file or folder", where=f"{flag} {path}", fix="check the path")
 
 

@@ -38,6 +38,8 @@ def check_paths(recipe: Recipe) -> None:
 def _inputs(recipe: Recipe) -> list[tuple[str, str]]:
     found = [("model.path", recipe.model.path)]
     found += [(f"data.sources.{i}.path", source.path) for i, source in enumerate(recipe.data.sources)]
+    if recipe.train.adapter is not None:
+        found.append(("train.adapter", recipe.train.adapter))
     if recipe.data.benchmark is not None:
         found.append(("data.benchmark", recipe.data.benchmark))
     if recipe.eval is not None:
@@ -67,6 +69,10 @@ def check_sense(recipe: Recipe) -> None:
     check_hardware(recipe.hardware)
     if recipe.train.init == "random" and recipe.train.method == "lora":
         raise UserError("an adapter needs a trained base", where="train.init", fix="write init: base, or method: full")
+    data, scored = recipe.data, recipe.eval
+    if data.contamination in ("drop", "error") and not (data.benchmark or (scored and "://" not in scored.benchmark)):
+        what = f"contamination: {data.contamination} compares with a benchmark, and there is none on this machine"
+        raise UserError(what, where="data.contamination", fix="name a folder as data.benchmark")
     gate = recipe.eval.gate if recipe.eval else None
     if gate and gate.max_drop is not None and gate.baseline == "base" and not scores_base(recipe):
         raise UserError(

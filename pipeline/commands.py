@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import UserError
-from models.config import ModelConfig
 from pipeline import checks
 from pipeline.closing import print_closing
-from pipeline.fetching import local_folder
+from pipeline.fetching import local_folder, local_rows
 from pipeline.gate import Verdict, judge
 from pipeline.gate_more import settle_run
 from pipeline.graph import STAGES, Step, plan
@@ -43,7 +42,7 @@ class Workplace:
         """The steps, after the checks that need no lock; raises UserError where the run cannot succeed."""
         checks.check_sense(self.recipe)
         checks.check_writable(self.root)
-        recipe = self.recipe.model_copy(update={"model": _fetched(self.recipe.model)})
+        recipe = fetched(self.recipe)
         checks.check_paths(recipe)
         digests = Digests(self.runs / CACHE / "digests.json")
         steps = plan(recipe, self.runs, digests)
@@ -51,10 +50,12 @@ class Workplace:
         return steps
 
 
-def _fetched(model: ModelConfig) -> ModelConfig:
-    """The same model on this machine; where it came from is no part of a result's identity."""
+def fetched(recipe: Recipe) -> Recipe:
+    """The recipe with its model and rows on this machine; where they came from is no part of a result's identity."""
+    model = recipe.model
     place = {"path": model.path, "revision": model.revision, "staging": model.staging}
-    return model.model_copy(update={**dict.fromkeys(place), "path": local_folder(**place)})
+    model = model.model_copy(update={**dict.fromkeys(place), "path": local_folder(**place)})
+    return recipe.model_copy(update={"model": model, "data": local_rows(recipe.data)})
 
 
 def run_recipe(place: Workplace, first: str = STAGES[0], last: str = STAGES[-1]) -> int:

@@ -12,6 +12,7 @@ from common.errors import UserError
 from common.files import write_json
 from common.schema import Section
 from pipeline import checks
+from pipeline.commands import fetched
 from pipeline.graph import Step
 from pipeline.options import Options, place
 
@@ -30,7 +31,7 @@ class View:
     def of_recipe(self, options: Options) -> int:
         """Rows of a recipe's data section."""
         assert options.recipe is not None
-        recipe = place(options.recipe, options.sets, options.runs, options.debug).recipe
+        recipe = fetched(place(options.recipe, options.sets, options.runs, options.debug).recipe)
         checks.check_paths(recipe)
         return self._shown(recipe.data, {"model": recipe.model.path}, options.debug)
 

@@ -86,6 +86,9 @@ def identity_of(stage: str, config: Section, inputs: dict[str, Any], digests: Di
 def plan(recipe: Recipe, runs: Path, digests: Digests) -> tuple[Step, ...]:
     """The recipe's steps, in the order they run."""
     root = runs / recipe.name
+    compared = _compared(recipe)
+    if recipe.data.contamination != "warn":  # a warning changes no row, and so no fingerprint
+        recipe = recipe.model_copy(update={"data": compared})
     path = recipe.model.path
     model = identity(recipe.model, digests)
     weightless = {"digest": digests.of(path, without=WEIGHTS)}
@@ -97,7 +100,7 @@ def plan(recipe: Recipe, runs: Path, digests: Digests) -> tuple[Step, ...]:
         known = identity_of(stage, config, seen, digests)
         return Step(name, stage, told or config, inputs, known, root / name / fingerprint(known), **more)
 
-    rows = step("data", {"model": path}, {"model": weightless}, _compared(recipe))
+    rows = step("data", {"model": path}, {"model": weightless}, compared)
     hardware = identity(recipe.hardware, digests, NOT_IN_FINGERPRINT["hardware"])
     trained = step(
         "train",
@@ -130,10 +133,9 @@ def plan(recipe: Recipe, runs: Path, digests: Digests) -> tuple[Step, ...]:
 
 
 def _compared(recipe: Recipe) -> data_config.DataConfig:
-    """The data section, its rows compared with the problems they will be scored on, for a warning that changes no row
-    (and so no fingerprint)."""
+    """The data section, its rows compared with the problems they will be scored on."""
     scored, data = recipe.eval, recipe.data
-    if data.benchmark is not None or data.contamination != "warn" or scored is None or "://" in scored.benchmark:
+    if data.benchmark is not None or data.contamination == "off" or scored is None or "://" in scored.benchmark:
         return data
     return data.model_copy(update={"benchmark": str(Path(scored.benchmark) / (scored.dataset or ""))})
 

@@ -164,8 +164,9 @@ def test_a_benchmark_without_problems_is_an_error(
 ) -> None:
     with pytest.raises(UserError, match="no problems"):
         prepare(rows_file([CLEAN]), form="prompt-completion", benchmark=str(tmp_path))
-    with pytest.raises(ValueError, match="name it as benchmark"):
-        DataConfig.model_validate({"sources": [{"path": "x"}], "contamination": "drop"})
+    with pytest.raises(UserError, match="compares with a benchmark, and there is none") as caught:
+        prepare(rows_file([CLEAN]), form="prompt-completion", contamination="drop")
+    assert caught.value.where == "data.contamination"
     assert Benchmark(benchmark_folder).names == sorted(PROMPTS)
 
 
