@@ -3,7 +3,7 @@
 `python -m benchmarks.eval BENCHMARK [--problems N] [--samples N]`. Floor: cores / mean time of bare iverilog + vvp (the
 flags of the official Makefile), measured by turns with ours, a quarter of the problems at a time. CPU seconds count the
 processes of each side, the parent included; neighbours disturb them less than wall times. References are graded, as if
-written by a model; the golden runs come before the clock starts.
+written by a model; the golden runs come before the clock starts. `--neighbours`: see `benchmarks.neighbours`, instead.
 """
 
 import argparse
@@ -13,10 +13,11 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import neighbours
+from benchmarks.cpu import cpu_seconds
 from common.machine import cores
 from eval import harness, simulate
 from eval.benchmark import Problem, load_benchmark
@@ -27,7 +28,6 @@ from eval.workers import Workers, workers
 
 COMPILE = ("iverilog", "-Wall", "-Winfloop", "-Wno-timescale", "-g2012", "-s", "tb", "-o", "program")
 TURNS = 4
-_TICK = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -46,37 +46,12 @@ class Spent:
         return f"{self.wall / self.designs * 1e3:.1f} ms wall, {self.cpu / self.designs * 1e3:.1f} ms CPU a design"
 
 
-def _stat(pid: int) -> tuple[int, float]:
-    """(parent, CPU seconds of the process and of the children it has waited for); see proc(5)."""
-    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(words[1]), sum(map(int, words[11:15])) / _TICK
-
-
-def _found() -> Iterator[tuple[int, int, float]]:
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                yield int(entry), *_stat(int(entry))
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-
-
-def cpu_seconds() -> float:
-    """Of this process and everything that descends from it, alive or waited for."""
-    table = {pid: (parent, seconds) for pid, parent, seconds in _found()}
-    total, wanted = 0.0, {os.getpid()}
-    while wanted:
-        total += sum(table[pid][1] for pid in wanted if pid in table)
-        wanted = {pid for pid, (parent, _) in table.items() if parent in wanted}
-    return total
-
-
 class Clock:
     def __init__(self) -> None:
-        self.wall, self.cpu = time.perf_counter(), cpu_seconds()
+        self.wall, self.cpu = time.perf_counter(), cpu_seconds(os.getpid())
 
     def spent(self, designs: int) -> Spent:
-        return Spent(time.perf_counter() - self.wall, cpu_seconds() - self.cpu, designs)
+        return Spent(time.perf_counter() - self.wall, cpu_seconds(os.getpid()) - self.cpu, designs)
 
 
 def bare(problem: Problem, design: str) -> None:
@@ -143,10 +118,13 @@ def main() -> None:
     parser.add_argument("benchmark")
     parser.add_argument("--problems", type=int, default=None)
     parser.add_argument("--samples", type=int, default=5)
+    parser.add_argument("--neighbours", action="store_true", help="What hostile designs cost the honest beside them")
     options = parser.parse_args()
     simulator = Simulator(find_confinement(), Limits(seconds=30.0))
     problems = list(load_benchmark(options.benchmark).problems)[: options.problems]
     print(f"{simulate.find_simulator()}, {simulator.sandbox}, load before {os.getloadavg()[0]:.1f}")
+    if options.neighbours:
+        return neighbours.measure(problems[len(problems) // 2], simulator)
     throughput(problems, simulator, options.samples)
     cost_of_the_sandbox(simulator.sandbox)
 

@@ -1,7 +1,8 @@
 """The process that starts confined programs: it takes on the confinement and the limits itself, once and for good.
 
 What it starts inherits both, so that nothing need run between fork and exec, and starting is as cheap as unconfined
-(vfork). `eval.sandbox` asks it for one run at a time over a socket; when that closes, it ends with what it runs.
+(vfork). `eval.launchers` asks it for one run at a time over a socket; when that closes, it ends with what it runs.
+Nothing outlives its run, not even what left the program's process group: orphans are adopted here.
 """
 
 import ctypes
@@ -17,6 +18,7 @@ import time
 from typing import Any
 
 from eval import landlock
+from eval.orphans import Orphans
 
 _CHUNK = 1 << 16
 _READY, _WRITABLE = select.POLLIN | select.POLLHUP | select.POLLERR, select.POLLOUT | select.POLLERR
@@ -114,8 +116,8 @@ def _kill_group(process: "subprocess.Popen[bytes]") -> None:
     process.wait()
 
 
-def run(request: dict[str, Any], control: socket.socket) -> tuple[int, bytes, str]:
-    """(exit code or minus the signal, output, limit that ended it); nothing of the program's group is left."""
+def run(request: dict[str, Any], control: socket.socket, orphans: Orphans) -> tuple[int, bytes, str]:
+    """(exit code or minus the signal, output, limit that ended it); nothing that the program started is left."""
     ours, theirs = socket.socketpair()
     with ours:
         with theirs:
@@ -136,6 +138,7 @@ def run(request: dict[str, Any], control: socket.socket) -> tuple[int, bytes, st
             stopped = talk.held()
         finally:
             _kill_group(process)
+            orphans.end()
         return process.returncode, bytes(talk.output[: talk.most]), stopped
 
 
@@ -158,18 +161,19 @@ def _take_on(cell: dict[str, Any]) -> None:
         os.close(rules)
 
 
-def _answer(question: Any, control: socket.socket) -> tuple[Any, ...]:
+def _answer(question: Any, control: socket.socket, orphans: Orphans) -> tuple[Any, ...]:
     try:
-        return run(question, control) if "argv" in question else (_take_on(question),)
+        return run(question, control, orphans) if "argv" in question else (_take_on(question),)
     except OSError as error:
         return (error.errno or 0, error.strerror or str(error))
 
 
 def serve(descriptor: int) -> None:
     """Take on the confinement that the first message describes, then run what the others ask for."""
+    orphans = Orphans()
     with socket.socket(fileno=descriptor) as control:
         try:
             while True:
-                send(control, _answer(receive(control), control))
+                send(control, _answer(receive(control), control, orphans))
         except (EOFError, BrokenPipeError, ConnectionResetError):
             pass

@@ -3,37 +3,31 @@
 Confinement is Landlock (any container, no privileges) or else bubblewrap; without either it fails closed. Not covered:
 bugs of the kernel itself, timing channels, and memory shared by several runs at once (the limit holds per process).
 Under bubblewrap alone a simulation can see its own /proc; the admission check is then what keeps it from there. A
-program that takes over vvp itself could end the launcher (`eval.launch`) that it shares a confinement with: an error.
+program that takes over vvp itself could end the launcher (`eval.launch`) that it shares a confinement with: an error,
+and in a process that adopted orphans (`launchers.adopt_orphans`, as workers do) what it left running is ended.
 """
 
-import atexit
 import contextlib
 import functools
 import os
 import resource
 import shutil
 import signal
-import socket
 import subprocess
-import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from common.errors import UserError
-from eval import landlock, launch
+from eval import landlock, launchers
 
 Kind = Literal["landlock", "bubblewrap", "none"]
 MIB = 1 << 20
 _SYSTEM = ("/bin", "/lib", "/lib64", "/usr/bin", "/usr/lib", "/usr/lib64", "/usr/libexec", "/usr/local/lib")
 _SYSTEM_FILES = ("/etc/ld.so.cache", "/dev/null", "/dev/urandom")
-_MOST_RUNS, _MOST_LAUNCHERS = 500, 4
-_ROOT = str(Path(__file__).resolve().parent.parent)
-_SERVE = "import sys; sys.path.insert(0, sys.argv[1]); from eval.launch import serve; serve(int(sys.argv[2]))"
 
 
 @dataclass(frozen=True)
@@ -83,76 +77,6 @@ def _resources(limits: Limits) -> list[tuple[int, int]]:
     ]
 
 
-class _Launcher:
-    """A process of `eval.launch` with one confinement and one set of limits; does one run at a time."""
-
-    def __init__(self, cell: dict[str, Any]) -> None:
-        self.lock, self.runs = threading.Lock(), 0
-        self.channel, theirs = socket.socketpair()
-        with theirs:
-            self.process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _SERVE, _ROOT, str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
-            )
-        refused = self.ask(cell)
-        if len(refused) == 2:
-            self.close()
-            raise OSError(*refused)
-
-    def ask(self, question: dict[str, Any]) -> tuple[Any, ...]:
-        """An interrupted conversation cannot be taken up again: the launcher is given up with it."""
-        with self.lock:
-            self.runs += 1
-            try:
-                launch.send(self.channel, question)
-                return launch.receive(self.channel)
-            except BaseException:
-                self.close()
-                raise
-
-    @property
-    def usable(self) -> bool:
-        """Its own use of the CPU counts against the limit too, so none is kept for ever."""
-        return self.channel.fileno() >= 0 and self.runs < _MOST_RUNS
-
-    def close(self) -> None:
-        self.channel.close()
-        self.process.wait()
-
-
-class _Launchers:
-    """The launchers of this process by what confines them; the longest unused is closed for a new one."""
-
-    def __init__(self) -> None:
-        self.known: dict[str, _Launcher] = {}
-        self.lock = threading.Lock()
-
-    def of(self, cell: dict[str, Any]) -> _Launcher:
-        with self.lock:
-            found = self.known.pop(repr(cell), None)
-            if found is not None and not found.usable:
-                found.close()
-                found = None
-            while found is None and len(self.known) >= _MOST_LAUNCHERS:
-                self.known.pop(next(iter(self.known))).close()
-            self.known[repr(cell)] = found = found or _Launcher(cell)
-            return found
-
-    def close(self) -> None:
-        for launcher in self.known.values():
-            launcher.close()
-
-
-@functools.cache
-def _launchers(process: int) -> _Launchers:
-    """Those of this process; a process forked from it starts its own."""
-    found = _Launchers()
-    atexit.register(lambda: os.getpid() == process and found.close())
-    return found
-
-
 @functools.cache
 def _root(process: int) -> "tempfile.TemporaryDirectory[str]":
     return tempfile.TemporaryDirectory(prefix=f"tapeout-{process}-")
@@ -199,13 +123,7 @@ def run(
         "output": limits.output,
         "may_not_fork": not limits.may_fork,
     }
-    try:
-        answer = _launchers(os.getpid()).of(cell).ask(request)
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        raise OSError(0, "the process that starts simulations died") from None
-    if len(answer) == 2:
-        raise OSError(*answer)
-    code, output, stopped = answer
+    code, output, stopped = launchers.ask(cell, request)
     if not stopped and code in (-signal.SIGXCPU, 128 + signal.SIGXCPU):
         stopped = "time"
     return Finished(-signal.SIGKILL if stopped else code, output.decode(errors="replace"), stopped)

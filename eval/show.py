@@ -1,7 +1,8 @@
 """One stored sample, for people: prompt, completion, verdict, first mismatch, and the waves beside the reference's.
 
-`python -m eval.show JOB.json`, JOB = {"run": DIR, "task": NAME, "sample": N or null, "config": {...EvalConfig}}. The
-design runs once more under the same confinement, which may then write into one empty folder: the dump.
+`python -m eval.show JOB.json`, JOB = {"run": DIR, "task": NAME, "sample": N or null, "svg": FILE or null, "config":
+{...EvalConfig}}. The design runs once more under the same confinement, which may then write into one empty folder: the
+dump.
 """
 
 import json
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
-from common.files import read_json
+from common.files import read_json, write_text
 from common.stage import report
 from eval import harness, sandbox, simulate
 from eval.admit import rejection
@@ -26,6 +27,7 @@ from eval.journal import Row
 from eval.sandbox import MIB
 from eval.simulate import Simulator
 from eval.stage import RESULTS, SAMPLES, simulator_of
+from eval.wave_chart import chart
 from eval.waves import Waves, excerpt, read_waves
 
 DUMP = "wave.vcd"
@@ -96,16 +98,29 @@ def _signals(waves: Waves) -> list[str]:
     return [*dict.fromkeys([*sorted(inputs, key=lambda name: "clk" not in name), *pairs])]
 
 
-def _waveform(problem: Problem, completion: str, row: Row, config: EvalConfig) -> str:
+def _waves(problem: Problem, completion: str, config: EvalConfig) -> Waves | None:
     design = extract(completion, problem.interface)
     if design is None or rejection(design) is not None:
-        return ""
+        return None
     waves = trace(problem, design, simulator_of(config))
-    if waves is None:
-        return ""
+    return waves and waves.only(_signals(waves))
+
+
+def _moment(waves: Waves, row: Row) -> int:
+    """The first mismatch; else early on."""
     first = row.get("first_mismatch")
-    at = first["time"] if first else waves.rows[min(len(waves.rows), 6) - 1][0] if waves.rows else 0
-    return excerpt(waves, _signals(waves), at)
+    return first["time"] if first else waves.rows[min(len(waves.rows), 6) - 1][0] if waves.rows else 0
+
+
+def _draw(path: Path, waves: Waves | None, row: Row, title: str) -> None:
+    drawn = chart(waves, list(waves.names), _moment(waves, row), title) if waves else ""
+    if not drawn:
+        raise UserError(
+            f"this sample has no waves to draw: {row['category']}",
+            where=f"{title}, --svg {path}",
+            fix="name one that is simulated, with --sample",
+        )
+    write_text(path, drawn)
 
 
 def show(job: dict[str, Any]) -> str:
@@ -125,9 +140,12 @@ def show(job: dict[str, Any]) -> str:
     first = row.get("first_mismatch")
     if first:
         parts.append(f"-- first mismatch\n{', '.join(first['outputs'])} at time {first['time']}")
-    waves = _waveform(problem, said["completion"], row, config)
-    if waves:
-        parts.append(f"-- waves (> where the design differs from the reference; values from that time on)\n{waves}")
+    waves = _waves(problem, said["completion"], config)
+    table = excerpt(waves, list(waves.names), _moment(waves, row)) if waves else ""
+    if table:
+        parts.append(f"-- waves (> where the design differs from the reference; values from that time on)\n{table}")
+    if job.get("svg"):
+        _draw(Path(job["svg"]), waves, row, f"{problem.task_id}, sample {row['sample']}: {row['category']}")
     return "\n\n".join(parts)
 
 

@@ -11,15 +11,27 @@ MOST_CHANGES = 500_000
 
 @dataclass(frozen=True)
 class Waves:
-    """`names` in order of declaration; `rows` are (time, value of each name, bits as text) after every change."""
+    """`names` in order of declaration; `rows` are (time, value of each name, bits as text) after every change; `wide`
+    are the names of more than one bit (a dump leaves leading zeros out)."""
 
     names: tuple[str, ...]
     rows: tuple[tuple[int, tuple[str, ...]], ...]
+    wide: frozenset[str]
+
+    def only(self, wanted: list[str]) -> "Waves":
+        """Those of these signals that there are, and the rows where one of them changes."""
+        columns = [self.names.index(name) for name in wanted if name in self.names]
+        rows: list[tuple[int, tuple[str, ...]]] = []
+        for time, values in self.rows:
+            chosen = tuple(values[i] for i in columns)
+            if not rows or rows[-1][1] != chosen:
+                rows.append((time, chosen))
+        return Waves(tuple(self.names[i] for i in columns), tuple(rows), self.wide)
 
 
-def _declared(header: str, top: str) -> dict[str, list[str]]:
-    """Identifier code -> names, of the variables declared directly in the scope `top` or brought there by the dump."""
-    found: dict[str, list[str]] = {}
+def _declared(header: str, top: str) -> dict[str, list[tuple[str, int]]]:
+    """Identifier code -> names and widths, declared directly in the scope `top` or brought there by the dump."""
+    found: dict[str, list[tuple[str, int]]] = {}
     scopes: list[str] = []
     for statement in re.findall(r"\$(?:scope|upscope|var)\b.*?\$end", header, re.DOTALL):
         scope, var = _SCOPE.match(statement), _VAR.match(statement)
@@ -28,7 +40,7 @@ def _declared(header: str, top: str) -> dict[str, list[str]]:
         elif statement.startswith("$upscope"):
             scopes[-1:] = []
         elif var and scopes[-1:] == [top]:
-            found.setdefault(var.group(2), []).append(var.group(3))
+            found.setdefault(var.group(2), []).append((var.group(3), int(var.group(1))))
     return found
 
 
@@ -51,17 +63,18 @@ def read_waves(vcd: str, top: str) -> Waves:
     """The signals of the scope `top`; an empty table where the dump has none."""
     header, _, body = vcd.partition("$enddefinitions")
     codes = _declared(header, top)
-    names = [name for several in codes.values() for name in several]
+    declared = [signal for several in codes.values() for signal in several]
+    names = [name for name, _ in declared]
     values = dict.fromkeys(names, "x")
     rows: list[tuple[int, tuple[str, ...]]] = []
     for time, code, bits in _changes(body):
-        for name in codes.get(code, ()):
+        for name, _ in codes.get(code, ()):
             values[name] = bits
         if code in codes:
             if rows and rows[-1][0] == time:
                 rows.pop()
             rows.append((time, tuple(values[name] for name in names)))
-    return Waves(tuple(names), tuple(rows))
+    return Waves(tuple(names), tuple(rows), frozenset(name for name, width in declared if width > 1))
 
 
 def shown(bits: str) -> str:
@@ -71,33 +84,39 @@ def shown(bits: str) -> str:
     return f"h{int(bits, 2):x}"
 
 
+def window(waves: Waves, at: int, before: int, after: int) -> tuple[tuple[int, tuple[str, ...]], ...]:
+    """The rows around the last change at or before `at`."""
+    place = max((i for i, (time, _) in enumerate(waves.rows) if time <= at), default=0)
+    return waves.rows[max(0, place - before) : place + after + 1]
+
+
 def excerpt(waves: Waves, wanted: list[str], at: int, before: int = 6, after: int = 4) -> str:
     """Rows around the time `at`; `>` marks where a `*_dut` differs from its `*_ref` (X in the reference aside)."""
     columns = [waves.names.index(name) for name in wanted if name in waves.names]
     if not columns or not waves.rows:
         return ""
-    place = max((i for i, (time, _) in enumerate(waves.rows) if time <= at), default=0)
-    chosen = waves.rows[max(0, place - before) : place + after + 1]
     table = [["time", *(waves.names[i] for i in columns)]]
     marks = [" "]
-    for time, values in chosen:
+    for time, values in window(waves, at, before, after):
         table.append([str(time), *(shown(values[i]) for i in columns)])
-        marks.append(">" if _differs(waves.names, values) else " ")
+        marks.append(">" if differing(waves.names, values) else " ")
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
     return "\n".join(f"{mark} {line}" for mark, line in zip(marks, lines, strict=True))
 
 
-def _differs(names: tuple[str, ...], values: tuple[str, ...]) -> bool:
-    known = dict(zip(names, values, strict=True))
+def differing(names: tuple[str, ...], values: tuple[str, ...]) -> set[str]:
+    """The `*_dut` signals that differ from their `*_ref` where that is known."""
+    known, found = dict(zip(names, values, strict=True)), set[str]()
     for name, reference in known.items():
-        other = known.get(name.removesuffix("_ref") + "_dut")
-        if name.endswith("_ref") and other is not None:
+        side = name.removesuffix("_ref") + "_dut"
+        if name.endswith("_ref") and side in known:
+            other = known[side]
             width = max(len(reference), len(other))
             pairs = zip(reference.rjust(width, _fill(reference)), other.rjust(width, _fill(other)), strict=True)
             if any(a not in "xz" and a != b for a, b in pairs):
-                return True
-    return False
+                found.add(side)
+    return found
 
 
 def _fill(bits: str) -> str:

@@ -9,7 +9,7 @@ import signal
 import sys
 from typing import Any
 
-from eval import launch, simulate
+from eval import launch, launchers, simulate
 from eval.admit import rejection
 from eval.benchmark import Problem
 from eval.extract import extract
@@ -46,6 +46,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     launch.die_with_parent()
+    launchers.adopt_orphans()
     for line in sys.stdin:
         try:
             said = answer(json.loads(line))

@@ -17,12 +17,12 @@ Answer = Callable[[dict[str, Any], int], str]
 
 @dataclass
 class Behaviour:
-    """`faults` are spent one a request: a status code, "truncate", "drop", "empty" or "html"."""
+    """`faults` are spent one a request: a status code, "truncate", "drop", "empty", "html", or None for no fault."""
 
     answer: Answer
     honours_n: bool = True
     refuses_n: bool = False
-    faults: list[int | str] = field(default_factory=list)
+    faults: list[int | str | None] = field(default_factory=list)
     payloads: list[dict[str, Any]] = field(default_factory=list)
     delay: Callable[[], None] = lambda: None
     most_at_once: int = 0

@@ -10,6 +10,7 @@ from common.errors import UserError
 from eval.benchmark import load_benchmark
 from eval.checkout import benchmark_folder as folder_of
 from eval.config import EvalConfig
+from tests.eval.git_http import repository_over_http
 
 
 def _git(folder: Path, *arguments: str) -> str:
@@ -34,6 +35,7 @@ def repository(benchmark_folder: Path, tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
 
 
 def _config(repository: Path, revision: str | None) -> EvalConfig:
@@ -67,3 +69,22 @@ def test_a_moving_or_impossible_target_is_refused(repository: Path) -> None:
     with pytest.raises(UserError) as error:
         load_benchmark(str(folder_of(EvalConfig(benchmark=f"file://{repository}", revision="v1"))))
     assert "dataset_tiny" in error.value.fix
+
+
+@pytest.mark.parametrize("smart", [True, False])
+def test_over_http(repository: Path, benchmark_folder: Path, tmp_path: Path, smart: bool) -> None:
+    """By a tag, a commit and its short form, from git's server and from one that only hands out files."""
+    commit = _git(repository, "rev-parse", "HEAD")
+    with repository_over_http(repository, tmp_path / "served.git", smart) as url:
+        found = {
+            revision: load_benchmark(
+                str(folder_of(EvalConfig(benchmark=url, revision=revision, dataset="dataset_tiny")))
+            )
+            for revision in ("v1", commit, commit[:10])
+        }
+        with pytest.raises(UserError, match="could not be fetched"):
+            folder_of(EvalConfig(benchmark=f"{url}.absent", revision="v1"))
+    assert found["v1"].digest == load_benchmark(str(benchmark_folder)).digest
+    assert found[commit].problems[0].prompt == found[commit[:10]].problems[0].prompt == "other words\n"
+    kept = folder_of(EvalConfig(benchmark=url, revision="v1", dataset="dataset_tiny"))  # the server is gone
+    assert load_benchmark(str(kept)).digest == found["v1"].digest

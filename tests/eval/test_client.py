@@ -117,6 +117,14 @@ def test_a_server_that_stays_dead_is_named(benchmark: Benchmark, behave: Any, se
     assert error.value.where == url and "kept" in error.value.fix
 
 
+def test_a_server_that_is_half_dead_is_named(benchmark: Benchmark, behave: Any, serve_openai: Serve) -> None:
+    faults = ["truncate", "empty", "html", 503, 503, "empty"]
+    assert len(faults) == client_module.TRIES
+    with serve_openai(behave(_echo, faults=faults)) as url, pytest.raises(UserError, match="no choices") as error:
+        _ask(Benchmark("one", benchmark.problems[:1]), url)
+    assert error.value.where == url
+
+
 def test_an_address_that_is_none() -> None:
     with pytest.raises(UserError, match="not a server's address"):
         _ask(Benchmark("none", ()), "localhost:8000")

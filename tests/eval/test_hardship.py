@@ -3,10 +3,13 @@
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from eval.benchmark import load_benchmark
 from eval.config import EvalConfig, EvalInputs
@@ -104,3 +107,42 @@ def test_the_hostile_fail_alone(benchmark_folder: Path, solve: Callable[[str], s
 
     found = asyncio.run(grade())
     assert [verdict.passed for verdict in found] == [text == good for text in texts]
+
+
+def test_nobody_waits_for_the_hostile(
+    benchmark_folder: Path, solve: Callable[[str], str], top: Callable[[str], str]
+) -> None:
+    """One runs for as long as it may, ten minutes, on one of two workers: the honest are through before it ends."""
+    problem = load_benchmark(str(benchmark_folder)).by_id[TASKS[0]]
+
+    async def grade() -> tuple[list[Verdict], bool]:
+        async with workers(Simulator(find_confinement(), Limits(seconds=600.0)), 2) as pool:
+            golden = await pool.golden(problem)
+            hostile = asyncio.create_task(pool.grade(problem, top(HOSTILE[0]), golden))
+            found = [await pool.grade(problem, solve(problem.task_id), golden) for _ in range(5)]
+            over = hostile.done()
+            hostile.cancel()
+            return found, over
+
+    found, over = asyncio.run(grade())
+    assert all(verdict.passed for verdict in found) and not over
+
+
+def test_simulation_does_not_wait_for_the_last_completion(
+    benchmark_folder: Path, tmp_path: Path, behave: Any, serve_openai: Any, solve: Callable[[str], str]
+) -> None:
+    """The server holds its second answer back until the verdicts of the first are on disk."""
+    seen: list[int] = []
+
+    def hold() -> None:
+        while len(behaviour.payloads) > 1 and len(seen) < 1000 and not any(seen):
+            time.sleep(0.05)
+            seen.append(len((tmp_path / "results.jsonl").read_text().splitlines()))
+
+    behaviour = behave(lambda payload, _: solve(next(t for t in TASKS if t in payload["messages"][0]["content"])))
+    behaviour.delay = hold
+    folder = shutil.copytree(benchmark_folder, tmp_path / "two", ignore=shutil.ignore_patterns("Prob003*"))
+    with serve_openai(behaviour) as url:
+        config = EvalConfig(benchmark=str(folder), samples=2, concurrency=1)
+        metrics = run(config, EvalInputs(endpoint=url, model="m"), tmp_path)
+    assert metrics["pass@1"] == 1.0 and seen[-1] > 0

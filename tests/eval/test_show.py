@@ -1,6 +1,8 @@
 """The waves of a sample beside the reference's, from a real simulation and from dumps of all kinds."""
 
 import json
+import re
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from eval.benchmark import load_benchmark
 from eval.config import EvalConfig, EvalInputs
 from eval.show import show, trace
 from eval.stage import run, simulator_of
+from eval.wave_chart import chart
 from eval.waves import excerpt, read_waves, shown
 
 VCD = """$timescale 1ps $end
@@ -53,7 +56,28 @@ def test_a_dump_becomes_a_table() -> None:
 
 @pytest.mark.parametrize("text", ["", "$enddefinitions $end\n#0\n1!", VCD[:120], "\0" * 100, "#" * 1000])
 def test_odd_dumps_are_no_table(text: str) -> None:
-    assert excerpt(read_waves(text, "tb"), ["clk"], at=0) == ""
+    waves = read_waves(text, "tb")
+    assert excerpt(waves, ["clk"], at=0) == "" and chart(waves, ["clk"], 0, "") == ""
+
+
+def _classes(drawn: str) -> list[str]:
+    return [element.get("class", "") for element in ElementTree.fromstring(drawn).iter()]
+
+
+def test_a_dump_becomes_a_drawing() -> None:
+    drawn = chart(read_waves(VCD, "tb"), ["clk", "q_ref", "q_dut"], at=5, title="one & <two>")
+    tree, classes = ElementTree.fromstring(drawn), _classes(drawn)
+    texts = ["".join(element.itertext()) for element in tree.iter() if element.tag.endswith("text")]
+    assert texts == ["one & <two>", "0", "5", "10", "clk", "q_ref", "x", "h5", "q_dut", "x", "1"]
+    assert classes.count("differs") == 2 and classes.count("moment") == 1  # from the time 5 on, in two rows
+    (path,) = (element.get("d", "") for element in tree.iter() if element.tag.endswith("path"))
+    low, high, again = re.findall(r"[ML]\S+ (\d+)H", path)
+    assert low == again != high
+
+
+def test_unknown_bits_and_high_impedance_are_drawn() -> None:
+    drawn = chart(read_waves(VCD.replace("#5\n1!", "#5\nz!").replace("#10\n0!", "#10\nx!"), "tb"), ["clk"], 5, "")
+    assert {"wave", "high-z", "unknown"} <= set(_classes(drawn))
 
 
 @pytest.fixture
@@ -88,6 +112,18 @@ def test_a_pass_has_waves_and_a_rejected_text_none(scored: dict[str, Any]) -> No
     for sample, category in ((2, "rejected"), (3, "no_module")):
         text = show(scored | {"sample": sample})
         assert f"-- verdict\n{category}" in text and "-- waves" not in text
+
+
+def test_the_waves_are_drawn(scored: dict[str, Any], tmp_path: Path) -> None:
+    show(scored | {"svg": str(tmp_path / "waves.svg")})
+    drawn = (tmp_path / "waves.svg").read_text()
+    assert "Prob002_sum, sample 1: mismatch" in drawn and {"differs", "moment"} <= set(_classes(drawn))
+    assert drawn.index(">q_ref<") < drawn.index(">q_dut<")
+    show(scored | {"svg": str(tmp_path / "right.svg"), "sample": 0})
+    assert "differs" not in _classes((tmp_path / "right.svg").read_text())
+    with pytest.raises(UserError, match="no waves to draw: rejected"):
+        show(scored | {"svg": str(tmp_path / "none.svg"), "sample": 2})
+    assert not (tmp_path / "none.svg").exists()
 
 
 def test_what_is_not_there_is_told(scored: dict[str, Any]) -> None:

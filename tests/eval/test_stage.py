@@ -122,6 +122,25 @@ def _finish(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, said
 
 
+def test_a_server_that_dies_on_the_way_costs_no_sample(
+    benchmark_folder: Path, tmp_path: Path, behave: Any, serve_openai: Serve, answer: Any
+) -> None:
+    config, inputs = {"benchmark": str(benchmark_folder), "samples": 4, "k": [1], "concurrency": 1}, {"model": "m"}
+    behaviour = behave(answer, faults=[None, *[503] * 100])
+    with serve_openai(behaviour) as url:
+        job = _job(tmp_path, config, inputs | {"endpoint": url})
+        code, said = _finish(_start(job))
+        assert code == 2 and "HTTP 503" in said and "samples so far are kept" in said and "Traceback" not in said
+        first = _rows(tmp_path / "out" / "samples.jsonl")
+        assert len(first) == 4 and not (tmp_path / "out" / "summary.json").exists()
+        behaviour.faults.clear()
+        behaviour.payloads.clear()
+        assert _finish(_start(job))[0] == 0
+    assert len(behaviour.payloads) == 2 and all(row in _rows(tmp_path / "out" / "samples.jsonl") for row in first)
+    keys = [(row["task_id"], row["sample"]) for row in _rows(tmp_path / "out" / "results.jsonl")]
+    assert keys == [(task, i) for task in TASKS for i in range(4)]
+
+
 def test_a_request_half_written_is_completed_alike(
     benchmark_folder: Path, tmp_path: Path, behave: Any, serve_openai: Serve, answer: Any
 ) -> None:

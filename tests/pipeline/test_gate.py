@@ -137,8 +137,9 @@ def test_noise_is_settled_by_more_samples(scores: tuple[Path, Path], tmp_path: P
     assert {path: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
 
 
-def test_a_sample_is_shown(scores: tuple[Path, Path], benchmark: Path) -> None:
-    done = _tapeout("show", scores[0], "Prob002")
+def test_a_sample_is_shown(scores: tuple[Path, Path], benchmark: Path, tmp_path: Path) -> None:
+    done = _tapeout("show", scores[0], "Prob002", "--svg", tmp_path / "waves.svg")
+    assert "Prob002" in (tmp_path / "waves.svg").read_text() and not done.stderr
     assert done.returncode == 0 and "-- verdict\npassed" in done.stdout and "q_out_ref  q_out_dut" in done.stdout
     elsewhere = _tapeout("show", scores[0], "Prob029", "--sample", 3, "--benchmark", benchmark)
     assert elsewhere.returncode == 0 and "no_module" in elsewhere.stdout
