@@ -9,6 +9,9 @@ from common.schema import InputPath, Section
 
 VERSION = 1
 """Part of the fingerprint: raised when the same configuration would give other shards."""
+TABLES = frozenset({".parquet", ".arrow", ".feather"})
+KINDS = frozenset({".jsonl", ".json", ".ndjson", ".csv"}) | TABLES
+"""Endings of files of rows."""
 _WILD = re.compile(r"[*?\[]")
 
 

@@ -1,8 +1,8 @@
-"""Rows that lie elsewhere: a split of a dataset on the Hub, or the files behind a URL, to a folder on this machine.
+"""Rows that lie elsewhere: a split of a dataset on the Hub, or what is behind a URL, to a folder or file here.
 
-`python -m data.fetch JOB.json` prints the folder of {"path", "split", "name", "revision"}: what the conductor starts.
+`python -m data.fetch JOB.json` prints the place of {"path", "split", "name", "revision"}: what the conductor starts.
 The datasets library says which files a split is made of. They are kept as they are, at one commit: every row has its
-file and line, and a run's fingerprint is of their content.
+file and line. Only a slice (train[:100]), or files of another kind, go through the library into Parquet.
 """
 
 import os
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from datasets import load_dataset_builder
+from datasets import load_dataset, load_dataset_builder
 from datasets.exceptions import DatasetsError
 from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError
@@ -24,23 +24,27 @@ from common.files import PARTIAL, read_json, write_json
 from common.progress import log
 from common.stage import report
 from data.config import KINDS
-from data.remote import from_url
-from models.fetch import check_room, first_line
+from data.remote import from_http
+from models.fetch import check_room, first_line, from_url
 
 _DATASET = re.compile(r"(?:hf://datasets/)?(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^/]+))?/?")
 _FILE = re.compile(r"hf://datasets/(?P<repo>[^@]+)@(?P<revision>[^/]+)/(?P<path>.+)")
-_ROOM = "XDG_CACHE_HOME"
+_SLICE = re.compile(r"[^\w.-]+")
+Files = list[tuple[str, str, str]]
+"""Repository, revision and path of each file."""
 
 
 def cache() -> Path:
     """Where fetched rows are kept."""
-    return Path(os.environ.get(_ROOM) or "~/.cache").expanduser() / "tapeout" / "rows"
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "tapeout" / "rows"
 
 
 def fetch(path: str, split: str | None = None, name: str | None = None, revision: str | None = None) -> str:
-    """The folder that a source's files are in once they are here. Raises UserError where they cannot be fetched."""
+    """Where a source's rows are once they are here. Raises UserError where they cannot be fetched."""
+    if path.startswith(("http://", "https://")):
+        return from_http(path, cache())
     if "://" in path and not path.startswith("hf://"):
-        return from_url(path, cache())
+        return from_url(path, cache(), [f"*{ending}" for ending in sorted(KINDS)], "row")
     found = _DATASET.fullmatch(path)
     if found is None:
         fix = "write hf://datasets/OWNER/NAME; data.sources.files chooses among its files"
@@ -49,8 +53,8 @@ def fetch(path: str, split: str | None = None, name: str | None = None, revision
 
 
 def _from_hub(repo: str, split: str, name: str | None, revision: str | None) -> str:
-    kept = cache() / repo
-    asked = kept / f"{revision or 'main'}-{name or 'default'}-{split}.json".replace("/", "_")
+    kept, place = cache() / repo, f"{name or 'default'}/{_SLICE.sub('_', split)}"
+    asked = kept / _SLICE.sub("_", f"{revision or 'main'}-{place}.json")
     try:
         about = HfApi().dataset_info(repo, revision=revision, files_metadata=True)
     except HfHubHTTPError as error:
@@ -65,10 +69,9 @@ def _from_hub(repo: str, split: str, name: str | None, revision: str | None) -> 
         log(f"{repo}: the Hub is not reached; using the copy at {folder}")
         return str(folder)
     sha = about.sha or revision or "main"
-    folder = kept / sha[:12] / (name or "default") / split
+    folder = kept / sha[:12] / place
     if not _is_whole(folder):
-        sizes = {s.rfilename: s.size or 0 for s in about.siblings or []}
-        _download(repo, sha, _files(repo, sha, name, split), sizes, folder)
+        _keep(repo, sha, name, split, {s.rfilename: s.size or 0 for s in about.siblings or []}, folder)
     asked.parent.mkdir(parents=True, exist_ok=True)
     write_json(asked, {"folder": str(folder.relative_to(kept))})
     return str(folder)
@@ -79,55 +82,55 @@ def _is_whole(folder: Path) -> bool:
     return folder.is_dir() and all(path.exists() for path in folder.rglob("*"))
 
 
-def _files(repo: str, sha: str, name: str | None, split: str) -> list[tuple[str, str, str]]:
-    """(repository, revision, path) of each file of a split."""
-    try:
-        config: Any = load_dataset_builder(repo, name=name, revision=sha).config
-    except (ValueError, DatasetsError, OSError) as error:
-        what = " ".join(str(error).split())
-        raise UserError(
-            f"not a dataset of files of rows: {what}", where=repo, fix="check its page, and data.sources.name"
-        ) from error
-    splits = {str(key): list(files) for key, files in (config.data_files or {}).items()}
-    if split not in splits:
-        raise UserError(f"no split {split!r}", where=repo, fix=f"data.sources.split: one of {', '.join(splits)}")
-    found = [_FILE.fullmatch(url) for url in splits[split]]
-    others = [url for url, one in zip(splits[split], found, strict=True) if one is None or not _is_rows(one["path"])]
-    if others:
-        known = ", ".join(sorted(KINDS))
-        raise UserError(f"its rows are in {others[0]}", where=repo, fix=f"convert it: known endings are {known}")
-    return [(one["repo"], unquote(one["revision"]), unquote(one["path"])) for one in found if one is not None]
-
-
-def _is_rows(path: str) -> bool:
-    return Path(path).suffix.lower() in KINDS
-
-
-def _download(repo: str, sha: str, files: list[tuple[str, str, str]], sizes: dict[str, int], folder: Path) -> None:
-    """Into the Hub's own cache; `folder` gets links, and is only there when it is whole."""
-    missing = [
-        path
-        for of, revision, path in files
-        if not isinstance(try_to_load_from_cache(of, path, revision=revision, repo_type="dataset"), str)
-    ]
+def _keep(repo: str, sha: str, name: str | None, split: str, sizes: dict[str, int], folder: Path) -> None:
+    """Fill `folder`, which is only there when it is whole."""
+    files = _files(repo, sha, name, split)
+    missing = [path for of, at, path in files if not _is_cached(of, at, path)]
     total = sum(sizes.get(path, 0) for path in missing)
     check_room(cache(), total, repo, "HF_HOME")
-    if missing:
-        log(f"{repo} at {sha[:12]}: fetching {len(missing)} files, {total / 1e9:.2f} GB")
+    log(f"{repo} at {sha[:12]}: {len(files)} files, fetching {total / 1e9:.2f} GB")
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", suffix=PARTIAL, dir=folder.parent))
     try:
-        for of, revision, path in files:
-            link = beside / path
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(Path(hf_hub_download(of, path, revision=revision, repo_type="dataset")).absolute())
+        if "[" not in split and all(Path(path).suffix.lower() in KINDS for _, _, path in files):
+            _link(files, beside)
+        else:
+            rows: Any = load_dataset(repo, name=name, split=split, revision=sha)
+            rows.to_parquet(str(beside / "rows.parquet"))
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(beside, folder)
     except Exception as error:  # as above
         fix = "run the same command again: what has come is kept"
-        raise UserError(f"the download stopped: {first_line(error)}", where=repo, fix=fix) from error
+        raise UserError(f"the rows cannot be fetched: {first_line(error)}", where=repo, fix=fix) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _is_cached(repo: str, revision: str, path: str) -> bool:
+    return isinstance(try_to_load_from_cache(repo, path, revision=revision, repo_type="dataset"), str)
+
+
+def _files(repo: str, sha: str, name: str | None, split: str) -> Files:
+    """What a split, or the split that a slice is of, is made of."""
+    try:
+        config: Any = load_dataset_builder(repo, name=name, revision=sha).config
+    except (ValueError, DatasetsError, OSError) as error:
+        what, fix = " ".join(str(error).split()), "check its page, and data.sources.name"
+        raise UserError(f"not a dataset of files of rows: {what}", where=repo, fix=fix) from error
+    splits = {str(key): list(files) for key, files in (config.data_files or {}).items()}
+    of = split.partition("[")[0]
+    if of not in splits:
+        raise UserError(f"no split {of!r}", where=repo, fix=f"data.sources.split: one of {', '.join(splits)}")
+    found = [_FILE.fullmatch(url.rpartition("::")[2]) for url in splits[of]]
+    return [(one["repo"], unquote(one["revision"]), unquote(one["path"])) for one in found if one is not None]
+
+
+def _link(files: Files, folder: Path) -> None:
+    """Into the Hub's own cache, by links."""
+    for repo, revision, path in files:
+        link = folder / path
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(Path(hf_hub_download(repo, path, revision=revision, repo_type="dataset")).absolute())
 
 
 def main() -> int:

@@ -15,12 +15,10 @@ import pyarrow.parquet as pq
 from pyarrow import ipc
 
 from common.errors import UserError
-from data.config import DataConfig, Source
+from data.config import KINDS, TABLES, DataConfig, Source
 from data.rows import BadRow, count_lines, is_array, read_array, read_lines
 
 BATCH, SHUFFLE_WINDOW = 256, 10_000
-_TABLES = {".parquet", ".arrow", ".feather"}
-KINDS = {".jsonl", ".json", ".ndjson", ".csv", *_TABLES}
 Placed = tuple[str, dict[str, Any] | BadRow]
 """A row, or why it is none, with its "file:line"."""
 
@@ -89,7 +87,7 @@ def _file(path: str) -> Iterator[Placed]:
     if not Path(path).is_file():
         raise UserError("no such file of rows", where=path, fix="give data.sources a local file, folder or glob")
     ending = Path(path).suffix.lower()
-    if ending in _TABLES:
+    if ending in TABLES:
         return _table(path)
     if ending == ".csv":
         return _csv(path)
@@ -140,7 +138,7 @@ def _size(path: str) -> int:
                 return file.metadata.num_rows
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(path, error) from error
-    return 0 if Path(path).suffix.lower() in _TABLES else count_lines(path)
+    return 0 if Path(path).suffix.lower() in TABLES else count_lines(path)
 
 
 def count_rows(config: DataConfig) -> int:

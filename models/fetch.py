@@ -25,7 +25,8 @@ from common.stage import report
 WANTED = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
 SPARE = 1 << 30
 """Bytes that are left free."""
-_LISTING = "listing.json"
+_LISTING = ".listing"
+"""Hidden, and no file of rows: it lies among them."""
 _STAMPS = ("ETag", "etag", "md5Hash", "generation", "mtime")
 """What file systems call a file's version."""
 
@@ -41,14 +42,15 @@ def fetch(path: str, revision: str | None = None, staging: str | None = None) ->
     return from_url(path, kept, WANTED, "model")
 
 
-def _check_room(folder: Path, size: int, what: str) -> None:
+def check_room(folder: Path, size: int, what: str, key: str = "model.staging") -> None:
+    """Raises UserError where `size` bytes do not fit beside `folder`; `key` is what moves it elsewhere."""
     there = next(p for p in (folder, *folder.parents) if p.exists())
     free = shutil.disk_usage(there).free
     if size + SPARE > free:
         raise UserError(
             f"{what} takes {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free",
             where=str(folder),
-            fix="free space, or name a folder on a larger disk as model.staging",
+            fix=f"free space, or name a folder on a larger disk as {key}",
         )
 
 
@@ -76,7 +78,7 @@ def _from_hub(repo: str, revision: str | None, staging: str | None) -> str:
         s for s in about.siblings or [] if any(Path(s.rfilename).match(p) for p in WANTED) and "/" not in s.rfilename
     ]
     missing = [s for s in wanted if not isinstance(try_to_load_from_cache(repo, s.rfilename, cache, sha), str)]
-    _check_room(cache, sum(s.size or 0 for s in missing), repo)
+    check_room(cache, sum(s.size or 0 for s in missing), repo)
     if missing:
         log(f"{repo} at {sha[:12]}: fetching {len(missing)} files, {sum(s.size or 0 for s in missing) / 1e9:.2f} GB")
     try:
@@ -117,7 +119,7 @@ def from_url(url: str, kept: Path, wanted: list[str], kind: str) -> str:
     if (final / _LISTING).is_file() and read_json(final / _LISTING) == listing:
         return _found(final)
     size = sum(about["size"] for about in listing.values())
-    _check_room(kept, size, url)
+    check_room(kept, size, url)
     log(f"{url}: fetching {len(listing)} files, {size / 1e9:.2f} GB")
     kept.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f"{final.name}-", suffix=PARTIAL, dir=kept))

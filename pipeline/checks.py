@@ -9,6 +9,7 @@ from pathlib import Path
 
 from common.errors import UserError
 from models.config import HardwareConfig
+from pipeline.fetching import is_remote_rows
 from pipeline.graph import Step, scores_base
 from pipeline.recipe import Recipe
 from pipeline.runner import is_done
@@ -37,7 +38,8 @@ def check_paths(recipe: Recipe) -> None:
 
 def _inputs(recipe: Recipe) -> list[tuple[str, str]]:
     found = [("model.path", recipe.model.path)]
-    found += [(f"data.sources.{i}.path", source.path) for i, source in enumerate(recipe.data.sources)]
+    sources = enumerate(recipe.data.sources)
+    found += [(f"data.sources.{i}.path", source.path) for i, source in sources if not is_remote_rows(source.path)]
     if recipe.train.adapter is not None:
         found.append(("train.adapter", recipe.train.adapter))
     if recipe.data.benchmark is not None:

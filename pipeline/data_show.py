@@ -13,7 +13,7 @@ from common.files import write_json
 from common.schema import Section
 from pipeline import checks
 from pipeline.commands import fetched
-from pipeline.graph import Step
+from pipeline.graph import Step, compared_rows
 from pipeline.options import Options, place
 
 MODULE = "data.show"
@@ -31,9 +31,11 @@ class View:
     def of_recipe(self, options: Options) -> int:
         """Rows of a recipe's data section."""
         assert options.recipe is not None
-        recipe = fetched(place(options.recipe, options.sets, options.runs, options.debug).recipe)
+        recipe = place(options.recipe, options.sets, options.runs, options.debug).recipe
+        checks.check_sense(recipe)
+        recipe = fetched(recipe)
         checks.check_paths(recipe)
-        return self._shown(recipe.data, {"model": recipe.model.path}, options.debug)
+        return self._shown(compared_rows(recipe), {"model": recipe.model.path}, options.debug)
 
     def of_step(self, step: Step, debug: bool) -> int:
         """Rows of a step that flags describe."""

@@ -6,11 +6,9 @@ from typing import Any
 
 from common.errors import UserError
 from common.schema import is_remote
-from data.config import DataConfig, Source
+from data.config import KINDS, DataConfig, Source
 from pipeline.children import ChildFailed
 from pipeline.gate import ask
-
-_ENDINGS = (".jsonl", ".json", ".ndjson", ".csv", ".parquet", ".arrow", ".feather")
 
 
 def local_folder(path: str, revision: str | None = None, staging: str | None = None) -> str:
@@ -32,7 +30,7 @@ def _fetched(module: str, job: dict[str, Any]) -> str:
 
 def is_remote_rows(path: str) -> bool:
     """Whether rows are a Hub dataset's or behind a URL: `rows/train.jsonl` is a file, here or missing."""
-    return is_remote(path) and ("://" in path or PurePath(path).suffix not in _ENDINGS)
+    return is_remote(path) and ("://" in path or PurePath(path).suffix.lower() not in KINDS)
 
 
 def local_rows(config: DataConfig) -> DataConfig:
@@ -42,7 +40,7 @@ def local_rows(config: DataConfig) -> DataConfig:
 
 def _local(number: int, source: Source) -> Source:
     asked = {key: getattr(source, key) for key in ("name", "split", "revision")}
-    of_hub = is_remote_rows(source.path) and "://" not in source.path
+    of_hub = is_remote_rows(source.path) and ("://" not in source.path or source.path.startswith("hf://"))
     if not of_hub and (given := next((key for key, value in asked.items() if value is not None), None)):
         what = f"a {given} is of a Hub dataset, and the source is none"
         raise UserError(what, where=f"data.sources.{number}.{given}", fix="leave it out, or name a Hub dataset's id")

@@ -86,7 +86,7 @@ def identity_of(stage: str, config: Section, inputs: dict[str, Any], digests: Di
 def plan(recipe: Recipe, runs: Path, digests: Digests) -> tuple[Step, ...]:
     """The recipe's steps, in the order they run."""
     root = runs / recipe.name
-    compared = _compared(recipe)
+    compared = compared_rows(recipe)
     if recipe.data.contamination != "warn":  # a warning changes no row, and so no fingerprint
         recipe = recipe.model_copy(update={"data": compared})
     path = recipe.model.path
@@ -132,7 +132,7 @@ def plan(recipe: Recipe, runs: Path, digests: Digests) -> tuple[Step, ...]:
     return rows, base_scored, trained, merged, served, scored
 
 
-def _compared(recipe: Recipe) -> data_config.DataConfig:
+def compared_rows(recipe: Recipe) -> data_config.DataConfig:
     """The data section, its rows compared with the problems they will be scored on."""
     scored, data = recipe.eval, recipe.data
     if data.benchmark is not None or data.contamination == "off" or scored is None or "://" in scored.benchmark:

@@ -87,6 +87,26 @@ def test_a_restart_goes_on_with_the_rows_not_yet_seen_whatever_the_processes(pre
     assert rest == hashlib.sha256("".join(wanted).encode()).hexdigest()
 
 
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_restart_at_any_step_sees_the_rest_exactly(prepare: Prepare, tmp_path: Path, epochs: int) -> None:
+    prepare(str(ROWS), limit=60, max_length=384)
+    options: dict[str, Any] = {"batch_size": 4, "max_length": 384, "seed": 3, "epochs": epochs}
+
+    def digest(batch: dict[str, np.ndarray]) -> str:
+        return hashlib.sha256(b"".join(batch[name].tobytes() for name in sorted(batch))).hexdigest()
+
+    batches = open_batches(tmp_path / "out" / "train", **options)
+    states, whole = [batches.get_state()], []
+    for batch in batches:
+        whole.append(digest(batch))
+        states.append(batches.get_state())
+    assert len(set(whole)) == len(whole) > 5 * epochs
+    for step, state in enumerate(states):
+        again = open_batches(tmp_path / "out" / "train", **options)
+        again.set_state(state)
+        assert [digest(batch) for batch in again] == whole[step:]
+
+
 def test_unpacked_batches_are_as_long_as_the_bucket_they_need(prepare: Prepare, tmp_path: Path) -> None:
     figures = prepare(str(ROWS), limit=60, max_length=384, packing="none")
     assert tuple(figures["buckets"]) == buckets_of(384) == (128, 256, 384)

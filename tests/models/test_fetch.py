@@ -1,13 +1,10 @@
 """Models that lie elsewhere: the Hub's client against a server that speaks its protocol, and URLs through fsspec."""
 
-import hashlib
 import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -15,8 +12,8 @@ import pytest
 from common.errors import UserError
 from common.schema import is_remote
 from models.fetch import fetch
+from tests.hub import Hub
 
-SHA = "0123456789abcdef0123456789abcdef01234567"
 FILES = {
     "config.json": b'{"model_type": "llama"}',
     "model.safetensors": b"not read here",
@@ -25,64 +22,11 @@ FILES = {
 }
 
 
-class Hub:
-    """One repository, org/tiny, over HTTP: as much of the Hub's protocol as a snapshot takes."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-        self.size: int | None = None
-        hub = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-            def do_HEAD(self) -> None:
-                self.do_GET()
-
-            def do_GET(self) -> None:
-                hub.asked.append(f"{self.command} {self.path}")
-                path = self.path.split("?")[0]
-                name = path.rsplit("/", 1)[-1]
-                if path.startswith("/org/tiny/resolve/") and name in FILES:
-                    etag = hashlib.sha1(FILES[name]).hexdigest()
-                    self.answer(200, FILES[name], {"ETag": f'"{etag}"', "X-Repo-Commit": SHA})
-                elif path.startswith(f"/api/models/org/tiny/tree/{SHA}"):
-                    tree = [{"type": "file", "path": n, "size": len(c), "oid": "0" * 40} for n, c in FILES.items()]
-                    self.answer(200, json.dumps(tree).encode(), {"Content-Type": "application/json"})
-                elif path.startswith("/api/models/org/tiny"):
-                    siblings = [{"rfilename": n, "size": hub.size or len(c)} for n, c in FILES.items()]
-                    about = {"id": "org/tiny", "modelId": "org/tiny", "sha": SHA, "siblings": siblings}
-                    self.answer(200, json.dumps(about).encode(), {"Content-Type": "application/json"})
-                else:
-                    missing = {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"}
-                    self.answer(404, b"{}", missing)
-
-            def answer(self, code: int, body: bytes, headers: dict[str, str]) -> None:
-                self.send_response(code)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                if self.command == "GET":
-                    self.wfile.write(body)
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_port}"
-
-
 @pytest.fixture
 def hub() -> Iterator[Hub]:
-    hub = Hub()
+    hub = Hub("org/tiny", FILES)
     yield hub
-    hub.server.shutdown()
-    hub.server.server_close()
+    hub.close()
 
 
 def ask(folder: Path, path: str, endpoint: str, **env: str) -> subprocess.CompletedProcess[str]:
