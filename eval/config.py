@@ -62,7 +62,7 @@ class EvalConfig(Section):
     request_timeout_s: float = Field(
         default=600.0, gt=0, description="Longest silence of the server within one request"
     )
-    simulators: int | None = Field(default=None, ge=1, description="Simulations at a time; None: one a core")
+    simulators: int | None = Field(default=None, ge=1, description="Simulations at a time; None: cores + 1")
     timeout_s: float = Field(default=30.0, gt=0, description="Wall clock of one simulation")
     memory_mb: int = Field(default=2048, ge=64, description="Address space of one compiler or simulator process")
     sandbox: Literal["required", "none"] = Field(

@@ -123,6 +123,7 @@ def run(request: dict[str, Any], control: socket.socket, orphans: Orphans) -> tu
         with theirs:
             process = subprocess.Popen(
                 request["argv"],
+                executable=request["executable"],
                 cwd=request["folder"],
                 env=request["env"],
                 stdin=subprocess.PIPE if request["stdin"] else None,  # ours is /dev/null

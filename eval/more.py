@@ -14,7 +14,6 @@ from typing import Any
 
 from common.errors import UserError
 from common.files import read_json, write_json
-from common.machine import cores
 from common.progress import bar, log
 from common.stage import report
 from eval.benchmark import Benchmark, load_benchmark
@@ -26,7 +25,7 @@ from eval.prompts import wording
 from eval.simulate import Simulator, find_simulator
 from eval.stage import RESULTS, SAMPLES, SUMMARY, first_error, shown, simulator_of, stopping_cleanly
 from eval.summary import summarize
-from eval.workers import workers
+from eval.workers import at_once, workers
 
 
 def telling(baseline: dict[str, Any]) -> list[str]:
@@ -54,7 +53,7 @@ async def _draw(
     samples: Journal, before: dict[str, int],
 ) -> None:  # fmt: skip
     """For each task, samples up to `before` + `more`: those that a cut-off call left out, and their verdicts."""
-    async with workers(simulator, cores()) as pool, client:
+    async with workers(simulator, at_once()) as pool, client:
         with bar("more samples", len(tasks) * more, "samples") as progress:
 
             async def one(task: str) -> None:

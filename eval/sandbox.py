@@ -60,6 +60,12 @@ def tool_folders(*tools: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(p for p in found if os.path.isdir(p)))
 
 
+@lru_cache
+def _executable(tool: str, path: str) -> str:
+    """Where it lies, found once: to have every start try each folder of `path` costs as much as the start."""
+    return shutil.which(tool, path=path) or tool
+
+
 def _bubblewrap(argv: list[str], readable: tuple[str, ...], folder: str, writable: bool) -> list[str]:
     command = ["bwrap", "--unshare-all", "--die-with-parent", "--dev", "/dev", "--proc", "/proc"]
     for path in (*readable, *_SYSTEM_FILES[:1]):
@@ -114,10 +120,12 @@ def run(
         "writable": (above,) if above and kind == "landlock" else (),
         "limits": _resources(limits),
     }
+    path = os.environ.get("PATH", os.defpath)
     request = {
         "argv": argv,
+        "executable": _executable(argv[0], path),
         "folder": folder,
-        "env": {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TMPDIR": folder},
+        "env": {"PATH": path, "LC_ALL": "C", "TMPDIR": folder},
         "stdin": stdin,
         "seconds": limits.seconds,
         "output": limits.output,

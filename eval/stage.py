@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 from common.errors import UserError
 from common.files import write_json
-from common.machine import cores
 from common.progress import Bar, bar, log
 from eval.benchmark import Benchmark, Problem, load_benchmark
 from eval.checkout import benchmark_folder
@@ -27,7 +26,7 @@ from eval.self_test import self_test
 from eval.simulate import Simulator, Verdict, find_simulator
 from eval.stored import load_completions
 from eval.summary import metrics_of, summarize
-from eval.workers import Workers, workers
+from eval.workers import Workers, at_once, workers
 
 T = TypeVar("T")
 SAMPLES, RESULTS, SUMMARY = "samples.jsonl", "results.jsonl", "summary.json"
@@ -123,7 +122,7 @@ async def _score_all(
     total = len(benchmark.problems) * config.samples if generating else len(samples.rows)
     async with AsyncExitStack() as stack:
         progress = stack.enter_context(bar("eval", total, "samples"))
-        pool = await stack.enter_async_context(workers(simulator, min(config.simulators or cores(), max(total, 1))))
+        pool = await stack.enter_async_context(workers(simulator, min(config.simulators or at_once(), max(total, 1))))
         client = Client(inputs.endpoint, inputs.model, config, word) if generating else None
         if client is not None:
             await stack.enter_async_context(client)
@@ -172,7 +171,7 @@ def run(config: EvalConfig, inputs: EvalInputs, out: Path) -> dict[str, Any]:
     benchmark = load_benchmark(str(folder))
     word = wording(config, folder)
     if config.self_test:
-        return self_test(benchmark, simulator, version, config.simulators or cores(), out)
+        return self_test(benchmark, simulator, version, config.simulators or at_once(), out)
     stored = load_completions(config.completions, benchmark) if config.completions else []
     start = time.monotonic()
     with ExitStack() as stack:

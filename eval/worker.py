@@ -3,6 +3,7 @@
 Forking from a process without threads is safe and cheap, and the event loop of the client is never held up.
 """
 
+import functools
 import json
 import resource
 import signal
@@ -32,8 +33,16 @@ def admitted(completion: str, interface: str, seconds: float) -> str | Verdict:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def answer(job: dict[str, Any]) -> dict[str, Any]:
-    problem, simulator = Problem(**job["problem"]), Simulator(job["sandbox"], Limits(**job["limits"]))
+@functools.lru_cache(maxsize=256)
+def _problem(text: str) -> Problem:
+    return Problem(**json.loads(text))
+
+
+def answer(line: str) -> dict[str, Any]:
+    """To one line: a problem, a tab (JSON writes none), and what to do with it."""
+    of, _, what = line.partition("\t")
+    problem, job = _problem(of), json.loads(what)
+    simulator = Simulator(job["sandbox"], Limits(**job["limits"]))
     if job["completion"] is None:
         return vars(simulate.golden(problem, simulator))
     design = admitted(job["completion"], problem.interface, simulator.limits.seconds)
@@ -49,7 +58,7 @@ def main() -> None:
     launchers.adopt_orphans()
     for line in sys.stdin:
         try:
-            said = answer(json.loads(line))
+            said = answer(line)
         except OSError as error:  # of this machine, not of the design: no verdict
             said = {"os_error": [error.errno or 0, error.strerror or str(error), error.filename]}
         print(json.dumps(said), flush=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import sys
@@ -9,14 +10,24 @@ import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
+from common.machine import cores
 from eval.benchmark import Problem
 from eval.simulate import Simulator, Verdict
 
 WORKER_GRACE_S = 30.0
 _LINE_LIMIT = 64 << 20
 _ROOT = str(Path(__file__).resolve().parent.parent)
+
+
+def at_once() -> int:
+    """One more than the cores: while a worker reads or answers, those that simulate still fill the machine."""
+    return cores() + 1
+
+
+@functools.lru_cache(maxsize=256)
+def _text(problem: Problem) -> bytes:
+    return json.dumps(asdict(problem)).encode()
 
 
 async def _end(process: asyncio.subprocess.Process, patience: float) -> None:
@@ -58,16 +69,11 @@ class Workers:
         process = await self.idle.get()
         assert process.stdin is not None and process.stdout is not None
         start = asyncio.get_running_loop().time()
-        job: dict[str, Any] = {
-            "problem": {name: getattr(problem, name) for name in problem.__dataclass_fields__},
-            "completion": completion,
-            "golden": None if golden is None else asdict(golden),
-            "sandbox": self.simulator.sandbox,
-            "limits": asdict(self.simulator.limits),
-        }
+        sandbox, limits = self.simulator.sandbox, asdict(self.simulator.limits)
+        job = {"completion": completion, "golden": golden and vars(golden), "sandbox": sandbox, "limits": limits}
         line = b""
         with contextlib.suppress(BrokenPipeError, ConnectionResetError, TimeoutError):
-            process.stdin.write(json.dumps(job).encode() + b"\n")
+            process.stdin.write(_text(problem) + b"\t" + json.dumps(job).encode() + b"\n")
             await process.stdin.drain()
             async with asyncio.timeout(3 * self.simulator.limits.seconds + WORKER_GRACE_S):
                 line = await process.stdout.readline()
