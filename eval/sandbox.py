@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from common.errors import UserError
 from eval import landlock, launchers
@@ -61,9 +61,16 @@ def tool_folders(*tools: str) -> tuple[str, ...]:
 
 
 @lru_cache
-def _executable(tool: str, path: str) -> str:
-    """Where it lies, found once: to have every start try each folder of `path` costs as much as the start."""
-    return shutil.which(tool, path=path) or tool
+def _executable(tool: str, path: str, readable: tuple[str, ...] | None) -> str:
+    """Where the tool lies on `path`, in a folder below `readable` (any, if None); itself, to be searched, if nowhere.
+
+    Found once: to have every start try each folder of `path` costs as much as the start.
+    """
+    for folder in path.split(os.pathsep):
+        found = shutil.which(tool, path=folder)
+        if found and (readable is None or any(Path(os.path.realpath(found)).is_relative_to(p) for p in readable)):
+            return found
+    return tool
 
 
 def _bubblewrap(argv: list[str], readable: tuple[str, ...], folder: str, writable: bool) -> list[str]:
@@ -115,7 +122,7 @@ def run(
     if kind == "bubblewrap":
         argv = _bubblewrap(argv, readable, folder, bool(writable))
     above = folder if writable is True else writable
-    cell = {
+    cell: dict[str, Any] = {
         "readable": (*readable, *_SYSTEM_FILES) if kind == "landlock" else None,
         "writable": (above,) if above and kind == "landlock" else (),
         "limits": _resources(limits),
@@ -123,7 +130,7 @@ def run(
     path = os.environ.get("PATH", os.defpath)
     request = {
         "argv": argv,
-        "executable": _executable(argv[0], path),
+        "executable": _executable(argv[0], path, cell["readable"]),
         "folder": folder,
         "env": {"PATH": path, "LC_ALL": "C", "TMPDIR": folder},
         "stdin": stdin,
