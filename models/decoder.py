@@ -79,14 +79,18 @@ class Decoder(nnx.Module):
                 module.flat = mesh is None or mesh.shape["tp"] == 1
 
     def embedded(self, tokens: jax.Array) -> jax.Array:
+        """tokens [b t] -> [b t d], where the residual stream begins: float32 whatever the weights are, since what its
+        rounding loses adds up over the layers."""
         table = self.embed[...]
-        return plain(table[tokens]) * jnp.asarray(self.spec.embed_scale, table.dtype)
+        scale = jnp.asarray(self.spec.embed_scale, table.dtype)
+        return plain(table[tokens]).astype(jnp.float32) * scale.astype(jnp.float32)
 
     def extras(self, tokens: jax.Array, x: jax.Array) -> jax.Array | None:
         """Per-layer embeddings [y b t p] of tokens [b t] whose embeddings are x [b t d]; None where there are none."""
         if self.spec.extra is None:
             return None
         table, w, norm = (getattr(self, name)[...] for name in ("extra_embed", "extra_in", "extra_in_norm"))
+        x = x.astype(w.dtype)
         context = jnp.einsum("btd,ypd->ybtp", x, w, preferred_element_type=jnp.float32).astype(x.dtype)
         context = context * jnp.asarray(self.spec.width**-0.5, x.dtype)
         context = rms_norm(context, norm, self.spec.norm_eps, self.spec.norm_offset)
@@ -97,6 +101,7 @@ class Decoder(nnx.Module):
         """x [b t d] -> [b t v] in float32, soft-capped."""
         x = rms_norm(x, self.final_norm[...], self.spec.norm_eps, self.spec.norm_offset)
         table = (self.embed if self.spec.tied else self.unembed)[...]
+        x = x.astype(table.dtype)
         if isinstance(table, Quantized):
             out = product(x, table)
         else:

@@ -34,13 +34,13 @@ def mix(
     each = chosen.shape[-1]
     order = jnp.argsort(chosen.reshape(-1), stable=True)
     sizes = jnp.bincount(chosen.reshape(-1), length=count).astype(jnp.int32)
-    rows = x.reshape(-1, x.shape[-1])[order // each]
+    rows = x.reshape(-1, x.shape[-1])[order // each].astype(down.dtype)
 
     def product(a: jax.Array, w: jax.Array) -> jax.Array:
-        return ragged_dot_general(a, w, sizes, BY_EXPERT, preferred_element_type=jnp.float32).astype(x.dtype)
+        return ragged_dot_general(a, w, sizes, BY_EXPERT, preferred_element_type=jnp.float32)
 
-    gate, up = jnp.split(product(rows, gate_up.reshape(count, -1, rows.shape[-1])), 2, axis=-1)
-    out = product(activate(gate) * up, down)
-    out = out.astype(jnp.float32) * weights.reshape(-1)[order][:, None]
+    both = product(rows, gate_up.reshape(count, -1, rows.shape[-1])).astype(down.dtype)
+    gate, up = jnp.split(both, 2, axis=-1)
+    out = product(activate(gate) * up, down) * weights.reshape(-1)[order][:, None]
     summed = jnp.zeros((rows.shape[0] // each, x.shape[-1]), jnp.float32).at[order // each].add(out)
     return summed.reshape(x.shape).astype(x.dtype)

@@ -25,6 +25,8 @@ EQUATIONS = {
     "extra_gate": "btd,pd->btp",
     "extra_out": "btp,dp->btd",
 }
+UNROUNDED = ("o", "down", "extra_out", "router")
+"""Products whose result joins the residual stream or decides on experts: it stays in float32."""
 ACTIVATIONS = {"gelu": partial(jax.nn.gelu, approximate=True), "silu": jax.nn.silu}
 
 KV = tuple[jax.Array, jax.Array]
@@ -34,7 +36,7 @@ Attend = Callable[[jax.Array, KV | None], jax.Array]
 
 
 class Projection(nnx.Module):
-    """A matrix product that accumulates in float32, with an adapter or without.
+    """A matrix product in the weight's dtype that accumulates in float32, with an adapter or without.
 
     Weights are in Hugging Face's order, (out, in), so that loading is copying. `flat` computes the same as plain
     products of matrices: XLA on CPU rearranges operands of more than two axes at every call, which makes a decode step
@@ -45,8 +47,9 @@ class Projection(nnx.Module):
     w_lora_a: nnx.LoRAParam[jax.Array]
     w_lora_b: nnx.LoRAParam[jax.Array]
 
-    def __init__(self, equation: str, w: jax.Array | Quantized):
+    def __init__(self, equation: str, w: jax.Array | Quantized, rounded: bool = True):
         self.equation = equation
+        self.rounded = rounded
         self.flat = False
         self.lora_scale: float | None = None
         self.w = nnx.Param(w)
@@ -57,6 +60,7 @@ class Projection(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         w = self.w[...]
+        x = x.astype(w.dtype)
         if isinstance(w, Quantized):
             out = product(x, w)
         elif self.flat:
@@ -67,7 +71,7 @@ class Projection(nnx.Module):
             out = _einsum(self.equation, x, w)
         if self.lora_scale is not None:
             out += self.lora_scale * self._low_rank(x).reshape(out.shape)
-        return out.astype(x.dtype)
+        return out.astype(x.dtype) if self.rounded else out
 
     def _low_rank(self, x: jax.Array) -> jax.Array:
         a, b = self.w_lora_a[...], self.w_lora_b[...]
@@ -115,13 +119,14 @@ class Layer(nnx.Module):
         self.offset = offset
         for name, value in weights.items():
             equation = EQUATIONS.get("k" if name == "kv" and spec.k_is_v else name)
-            setattr(self, name, Projection(equation, value) if equation else nnx.Param(value))
+            rounded = name not in UNROUNDED
+            setattr(self, name, Projection(equation, value, rounded) if equation else nnx.Param(value))
 
     def norm(self, name: str, x: jax.Array) -> jax.Array:
         return rms_norm(x, getattr(self, name)[...], self.eps, self.offset)
 
     def __call__(self, x: jax.Array, positions: jax.Array, attend: Attend, extra: jax.Array | None = None) -> jax.Array:
-        """x [b t d], positions [b t], extra [b t p] -> [b t d]."""
+        """The residual stream x [b t d] in float32, positions [b t], extra [b t p] -> [b t d]."""
         spec = self.spec
         h = self.norm("input_norm", x)
         q = self.q(h)

@@ -104,16 +104,20 @@ def test_blockwise_attention_in_every_kind_of_layer(case: Callable[[str], Case],
 
 
 @pytest.mark.parametrize("name", marked(FAMILIES, sorted(set(FAMILIES) - {"gemma3"})))
-def test_bfloat16_strays_no_further_than_in_transformers(tmp_path: Path, name: str) -> None:
-    """From float32 with the same weights; how far that is depends on the model, for both alike."""
-    model = build(name).to(torch.bfloat16)
-    model.save_pretrained(tmp_path)
+def test_bfloat16_strays_less_than_in_transformers(tmp_path: Path, name: str) -> None:
+    """From float32 with the same weights: within 3e-2 of the largest logit, nearer than `transformers` in bfloat16."""
+    model = build(name)
+    for key, value in model.named_parameters():
+        if "gemma4" in name and key.endswith("q_norm.weight"):  # it does what others do by head_dim ** -0.5
+            value.data *= value.shape[0] ** -0.5
+    model.to(torch.bfloat16).save_pretrained(tmp_path)
     tokens = np.random.default_rng(0).integers(3, 90, (2, LENGTH))
     with torch.no_grad():
         theirs = model(input_ids=torch.tensor(tokens)).logits.float().numpy()
         exact = model.float()(input_ids=torch.tensor(tokens)).logits.numpy()
     ours = np.asarray(forward(load_decoder(str(tmp_path), "bfloat16", True), tokens, LENGTH), np.float32)
-    assert np.abs(ours - exact).mean() < 1.25 * np.abs(theirs - exact).mean()
+    np.testing.assert_allclose(ours, exact, rtol=0, atol=3e-2 * np.abs(exact).max())
+    assert np.abs(ours - exact).mean() < 0.9 * np.abs(theirs - exact).mean()
 
 
 @pytest.mark.parametrize("name", marked(FAMILIES, SLOW))
