@@ -1,20 +1,23 @@
 """Loading against `cat`: a generated checkpoint of 4 shards, each figure in a child process of its own.
 
-    python benchmarks/loading.py [--gigabytes 2] [--runs 3]
+    python benchmarks/loading.py [--gigabytes 2] [--runs 5]
 
 Prints the seconds of `cat`, of reading the same bytes into fresh memory with two threads (what a load that did nothing
-else would take: `cat` keeps nothing, and a page's first touch costs), and of a load, all from the page cache, in turns,
-best of the runs; and the host memory that a load takes at its peak above the loaded model (resident set,
-/proc/self/status). Before each, as much memory is touched and freed: a virtual machine gives pages that lie free back
-to its host, and what it takes to get them again (seconds a GB) is the host's, not the load's.
+else would take: `cat` keeps nothing, and a page's first touch costs), and of a load: from the disk, and again from the
+page cache; in turns, median of the runs; and the host memory that a load takes at its peak above the loaded model
+(resident set, /proc/self/status). Before each, as much memory is touched and freed: a virtual machine gives pages that
+lie free back to its host, and what it takes to get them again (up to 3 s a GB) is the host's, not the load's.
 """
 
 import argparse
 import json
+import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +149,14 @@ def touch(size: float) -> None:
     subprocess.run([sys.executable, "-c", f"bytearray(b'x') * {int(size)}"], check=True)
 
 
+def forget(folder: Path) -> None:
+    """Have the page cache drop the shards."""
+    for path in folder.glob("*.safetensors"):
+        with open(path, "rb") as f:
+            os.fsync(f.fileno())
+            os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def floor(folder: Path) -> float:
     return float(subprocess.check_output([sys.executable, "-c", FLOOR, str(folder)]))
 
@@ -153,30 +164,31 @@ def floor(folder: Path) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gigabytes", type=float, default=2.0)
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=5)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temp:
         folder = Path(temp)
         largest = generate(folder, args.gigabytes * 1e9)
-        took: dict[str, list[float]] = {"cat": [], "fresh": []}
-        loads: dict[str, list[dict[str, float]]] = {"stacked": [], "layer by layer": []}
-        for _ in range(args.runs):
-            touch(1.5 * args.gigabytes * 1e9)
-            took["cat"].append(cat(folder))
-            touch(1.5 * args.gigabytes * 1e9)
-            took["fresh"].append(floor(folder))
-            for form, runs in loads.items():
-                touch(1.5 * args.gigabytes * 1e9)
-                runs.append(load(folder, form))
-        reading, fresh = min(took["cat"]), min(took["fresh"])
-        print(f"largest tensor {largest / 1e6:.0f} MB; cat: {reading:.2f} s; into fresh memory: {fresh:.2f} s")
-        for form, runs in loads.items():
-            seconds, above = min(run["seconds"] for run in runs), max(run["above"] for run in runs)
-            print(
-                f"{form}: {runs[0]['model'] / 1e9:.2f} GB in {seconds:.2f} s = {seconds / reading:.2f} x cat, "
-                f"{seconds / fresh:.2f} x reading into fresh memory; "
-                f"peak host memory above the model {above / 1e6:.0f} MB"
-            )
+        ways: dict[str, Callable[[Path], dict[str, float]]] = {
+            "cat": lambda path: {"seconds": cat(path)},
+            "into fresh memory": lambda path: {"seconds": floor(path)},
+            "stacked": lambda path: load(path, "stacked"),
+            "layer by layer": lambda path: load(path, "layer by layer"),
+        }
+        print(f"largest tensor {largest / 1e6:.0f} MB")
+        for source in ("disk", "page cache"):
+            runs: dict[str, list[dict[str, float]]] = {each: [] for each in ways}
+            for _ in range(args.runs):
+                for each, way in ways.items():
+                    forget(folder) if source == "disk" else cat(folder)
+                    touch(1.5 * args.gigabytes * 1e9)
+                    runs[each].append(way(folder))
+            took = {each: statistics.median(run["seconds"] for run in runs[each]) for each in ways}
+            for each, seconds in took.items():
+                print(f"from the {source}, {each}: {seconds:.2f} s = {seconds / took['cat']:.2f} x cat", end="")
+                print(f", {seconds / took['into fresh memory']:.2f} x into fresh memory")
+            above = [run["above"] for of_way in runs.values() for run in of_way if "above" in run]
+            print(f"peak host memory above the model: {max(above) / 1e6:.0f} MB")
 
 
 if __name__ == "__main__":
