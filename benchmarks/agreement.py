@@ -20,11 +20,11 @@ from pathlib import Path
 
 from benchmarks.mutants import BROKEN, mutants
 from common.machine import cores
-from eval import harness, simulate
-from eval.benchmark import DATASETS, Problem, load_benchmark
-from eval.sandbox import Limits, find_confinement
-from eval.simulate import Simulator, Verdict
-from eval.worker import admitted
+from eval.benchmarks.layout import DATASETS, Problem, load_benchmark
+from eval.grade import harness, simulate
+from eval.grade.simulate import Simulator, Verdict
+from eval.grade.worker import admitted
+from eval.sandbox.run import Limits, find_confinement
 
 COMPILE = ("iverilog", "-Wall", "-Winfloop", "-Wno-timescale", "-g2012", "-s", "tb", "-o", "program")
 FIRST_DECIDES = (

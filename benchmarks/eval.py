@@ -21,12 +21,12 @@ from pathlib import Path
 from benchmarks import neighbours
 from benchmarks.cpu import cpu_seconds
 from common.machine import cores
-from eval import harness, simulate
-from eval.benchmark import Problem, load_benchmark
-from eval.sandbox import Limits, find_confinement
-from eval.sandbox import run as confined
-from eval.simulate import Simulator, Verdict
-from eval.workers import Workers, at_once, workers
+from eval.benchmarks.layout import Problem, load_benchmark
+from eval.grade import harness, simulate
+from eval.grade.simulate import Simulator, Verdict
+from eval.grade.worker_pool import Workers, at_once, workers
+from eval.sandbox.run import Limits, find_confinement
+from eval.sandbox.run import run as confined
 
 COMPILE = ("iverilog", "-Wall", "-Winfloop", "-Wno-timescale", "-g2012", "-s", "tb", "-o", "program")
 

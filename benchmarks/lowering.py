@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models.choice import Attention
+from models.adapters.lora import add_lora
+from models.attention.dispatch import Attention
 from models.config import HardwareConfig
 from models.decoder import Decoder, Remat
 from models.families import gemma4, rows
-from models.lora import add_lora
 from models.mesh import make_mesh
 from models.spec import DecoderSpec
 from train.config import TrainConfig

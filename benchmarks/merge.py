@@ -23,10 +23,10 @@ import ml_dtypes
 import numpy as np
 import orbax.checkpoint as ocp
 
-from convert.tensors import make_head
-from models.checkpoint import base_digest
+from convert.write.headers import make_head
 from models.families import read_spec, rows
 from models.leaf import lora_shapes
+from models.weights.files import base_digest
 
 ROOT = Path(__file__).resolve().parents[1]
 RANK, ALPHA = 64, 128.0

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 
 from benchmarks.cpu import cpu_seconds
 from common.machine import cores
-from eval import harness
-from eval.benchmark import Problem
-from eval.simulate import Simulator, Verdict
-from eval.workers import Workers, workers
+from eval.benchmarks.layout import Problem
+from eval.grade import harness
+from eval.grade.simulate import Simulator, Verdict
+from eval.grade.worker_pool import Workers, workers
 
 TURNS, TIMES = 3, 20
 HOSTILE = {

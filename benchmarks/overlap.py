@@ -24,10 +24,10 @@ from typing import Any
 import httpx
 
 from common.machine import cores
-from eval import harness
-from eval.benchmark import INTERFACE, PROMPT, REFERENCE, TEST, Benchmark, load_benchmark
+from eval.benchmarks.layout import INTERFACE, PROMPT, REFERENCE, TEST, Benchmark, load_benchmark
 from eval.client import Client
 from eval.config import EvalConfig, EvalInputs
+from eval.grade import harness
 from eval.stage import run
 
 PARTS = (PROMPT, REFERENCE, TEST, INTERFACE)

@@ -8,10 +8,10 @@ from pathlib import Path
 from common.files import read_json
 from common.stage import report
 from convert.config import ConvertConfig, ConvertInputs
-from convert.output import free_space
 from convert.prepare import Work, prepare
-from convert.verdict import why_not
-from convert.write import crew
+from convert.proof.verdict import why_not
+from convert.write.files import free_space
+from convert.write.shards import crew
 
 INTERPRETER = 450 << 20
 """Resident bytes of the process with its libraries, before it reads anything (measured: 400 MiB)."""

@@ -7,18 +7,18 @@ from pathlib import Path
 
 from common.errors import UserError
 from common.safetensors import INDEX, Weights, read_weights
-from convert.adapter import METADATA, Adapter, Place, check_pairs, places
+from convert.adapters.adapter import METADATA, Adapter, Place, check_pairs, places
+from convert.adapters.peft import CONFIG, read_peft
 from convert.config import ConvertConfig, ConvertInputs
-from convert.output import carried_files
-from convert.peft_layout import CONFIG, read_peft
-from convert.plan import Plan, make_plan
-from convert.quantized import export_bytes
-from convert.tensors import FLOATS
-from models.checkpoint import base_digest
+from convert.write.files import carried_files
+from convert.write.headers import FLOATS
+from convert.write.plan import Plan, make_plan
+from convert.write.quantized_plan import export_bytes
 from models.families import read_spec, rows
 from models.leaf import Leaf
-from models.quantized_layout import Mode
+from models.quant.layout import Mode
 from models.spec import DecoderSpec
+from models.weights.files import base_digest
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def _read_adapter(
 ) -> Adapter:
     if (source / METADATA).is_file():
         # Orbax and JAX load while the base is hashed.
-        from convert.trained import read_trained  # noqa: PLC0415
+        from convert.adapters.orbax import read_trained  # noqa: PLC0415
 
         return read_trained(source, config, spec, table)
     if not (source / CONFIG).is_file():

@@ -13,18 +13,18 @@ from common.errors import UserError
 from common.files import PARTIAL, write_json
 from common.progress import bar
 from common.safetensors import INDEX
-from convert import certificate as certificates
-from convert.certificate import Ledger, certificate, ledger_of
+from convert.adapters.peft import CONFIG, TENSORS, write_peft
 from convert.config import ConvertConfig, ConvertInputs
-from convert.journal import Journal
-from convert.merge import Change
-from convert.output import Output, check_space
-from convert.peft_layout import CONFIG, TENSORS, write_peft
 from convert.prepare import Work, prepare
-from convert.quantized import FOLDER as QUANTIZED
-from convert.quantized import Export
-from convert.verdict import Verdict, why_not
-from convert.write import write_files
+from convert.proof import certificate as certificates
+from convert.proof.certificate import Ledger, certificate, ledger_of
+from convert.proof.verdict import Verdict, why_not
+from convert.write.files import Output, check_space
+from convert.write.journal import Journal
+from convert.write.merge import Change
+from convert.write.quantized_plan import FOLDER as QUANTIZED
+from convert.write.quantized_plan import Export
+from convert.write.shards import write_files
 
 MODEL, ADAPTER = "model", "adapter"
 
@@ -40,12 +40,12 @@ def run(config: ConvertConfig, inputs: ConvertInputs, out: Path) -> dict[str, An
     streamed = time.monotonic() - streaming
     quantized = None
     if config.quantize is not None:
-        from convert.quantize import export  # noqa: PLC0415 JAX is loaded only for those that need it
+        from convert.write.quantize import export  # noqa: PLC0415 JAX is loaded only for those that need it
 
         quantized = export(output, out / MODEL, config.quantize)
     verdict = Verdict(unproved)
     if unproved is None and inputs.probes is not None:
-        from convert.probe import verify  # noqa: PLC0415
+        from convert.proof.probe import verify  # noqa: PLC0415
 
         verdict = verify(work, out / MODEL, Path(inputs.probes), config.max_kl)
     ledger = ledger_of(work, changes)

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from common.progress import Bar
-from data.compile_check import compiling
 from data.config import DataConfig, Source
-from data.contamination import Contamination, judged
-from data.files import all_rows
 from data.formats import Dropped, Example, example_of, renamed
-from data.near import without_near_duplicates
-from data.rows import BadRow, column
+from data.screen.compile_check import compiling
+from data.screen.contamination import Contamination, judged
+from data.screen.near import without_near_duplicates
+from data.sources.files import all_rows
+from data.sources.json_rows import BadRow, column
 
 
 @dataclass

@@ -13,7 +13,7 @@ from common.errors import UserError
 from data.config import DataConfig
 from data.formats import Example
 from data.pack import Tokens
-from models.prompt import Message, Rendered, render, render_text, tokenize
+from models.text.prompt import Message, Rendered, render, render_text, tokenize
 
 BATCH, AHEAD = 256, 2
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from data.rows import BadRow, column
-from models.prompt import Message
+from data.sources.json_rows import BadRow, column
+from models.text.prompt import Message
 
 ROLES = ("system", "user", "assistant")
 

@@ -10,7 +10,7 @@ from itertools import islice
 
 import numpy as np
 
-from models.shards import Row
+from models.text.packed_rows import Row
 
 Tokens = tuple[np.ndarray, np.ndarray]
 """Ids int32 [t] and mask bool [t] of one conversation."""

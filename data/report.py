@@ -7,7 +7,7 @@ import numpy as np
 
 from data.clean import Tally, compares
 from data.config import DataConfig
-from models.shards import buckets_of
+from models.text.packed_rows import buckets_of
 
 BINS = 40
 

@@ -27,7 +27,7 @@ from common.stage import report
 from data.clean import Tally, examples
 from data.config import DataConfig, DataInputs
 from data.encode import encoded, rendered
-from models.prompt import Piece, load_tokenizer, pieces
+from models.text.prompt import Piece, load_tokenizer, pieces
 
 _COLOURS = {(False, False): "dim", (True, False): "green", (False, True): "magenta", (True, True): "bold bright_green"}
 """(supervised, control token) -> how a terminal shows it."""

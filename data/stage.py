@@ -20,13 +20,13 @@ from common.progress import bar, log
 from data.clean import Tally, examples
 from data.config import DataConfig, DataInputs
 from data.encode import encoded, sizer
-from data.files import count_rows
 from data.formats import Example
 from data.pack import Tokens, best_fit, one_each
 from data.report import report
+from data.sources.files import count_rows
 from data.window import Size, windows
-from models.prompt import Message, load_tokenizer, prompt_ids, template_digest
-from models.shards import Row, write_shards
+from models.text.packed_rows import Row, write_shards
+from models.text.prompt import Message, load_tokenizer, prompt_ids, template_digest
 
 PROBES = 8
 TRAIN, VALIDATION, REPORT = "train", "validation", "dataset.json"

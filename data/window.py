@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from data.formats import Example
-from models.prompt import Message
+from models.text.prompt import Message
 
 _COMMENT = r"//[^\n]*|/\*.*?(?:\*/|\Z)"
 _CUT = re.compile(rf"\b(?:macro)?module\b|\bendmodule\b(?:[ \t]*:[ \t]*\w+)?[ \t]*\n?|\n[ \t]*\n|{_COMMENT}", re.DOTALL)

@@ -13,7 +13,7 @@ from typing import Any, Self
 import httpx
 
 from common.errors import UserError
-from eval.benchmark import Problem
+from eval.benchmarks.layout import Problem
 from eval.config import EvalConfig
 from eval.journal import Row
 

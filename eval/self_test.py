@@ -7,9 +7,9 @@ from typing import Any
 
 from common.files import write_json
 from common.progress import bar, log
-from eval.benchmark import Benchmark, Problem
-from eval.simulate import Simulator, Verdict
-from eval.workers import workers
+from eval.benchmarks.layout import Benchmark, Problem
+from eval.grade.simulate import Simulator, Verdict
+from eval.grade.worker_pool import workers
 
 SUMMARY = "summary.json"
 WANTED_VERSION = 12

@@ -15,18 +15,18 @@ from typing import Any, TypeVar
 from common.errors import UserError
 from common.files import write_json
 from common.progress import Bar, bar, log
-from eval.benchmark import Benchmark, Problem, load_benchmark
-from eval.checkout import benchmark_folder
+from eval.benchmarks.checkout import benchmark_folder
+from eval.benchmarks.layout import Benchmark, Problem, load_benchmark
+from eval.benchmarks.prompts import digest, wording
+from eval.benchmarks.stored import load_completions
 from eval.client import Client, Message
 from eval.config import EvalConfig, EvalInputs
+from eval.grade.simulate import Simulator, Verdict, find_simulator
+from eval.grade.worker_pool import Workers, at_once, workers
 from eval.journal import Journal, Row
-from eval.prompts import digest, wording
-from eval.sandbox import MIB, Limits, find_confinement
+from eval.sandbox.run import MIB, Limits, find_confinement
+from eval.score.summary import metrics_of, summarize
 from eval.self_test import self_test
-from eval.simulate import Simulator, Verdict, find_simulator
-from eval.stored import load_completions
-from eval.summary import metrics_of, summarize
-from eval.workers import Workers, at_once, workers
 
 T = TypeVar("T")
 SAMPLES, RESULTS, SUMMARY = "samples.jsonl", "results.jsonl", "summary.json"

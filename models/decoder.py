@@ -15,10 +15,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
 
-from models.choice import Attention
+from models.attention.dispatch import Attention
 from models.config import AttentionName
 from models.layer import KV, Layer, Projection, rms_norm
-from models.quantized import Quantized, plain, product
+from models.quant.weight import Quantized, plain, product
 from models.spec import DecoderSpec, period
 
 Remat = Literal["none", "full", "dots", "offload"]

@@ -14,10 +14,10 @@ from typing import Any
 
 from common.safetensors import Entry, read_weights
 from common.stage import report
+from models.coverage import Fate, Wanted, fates, wanted
 from models.families import read_spec, rows
-from models.fates import Fate, Wanted, fates, wanted
 from models.leaf import Leaf
-from models.quantized_layout import stored_mode
+from models.quant.layout import stored_mode
 from models.spec import DecoderSpec
 
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "int8": 1.0, "int4": 0.5}

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models.attention import rotate
+from models.attention.exact import rotate
 from models.experts import mix, route
-from models.quantized import Quantized, plain, product
+from models.quant.weight import Quantized, plain, product
 from models.spec import LayerSpec
 
 EQUATIONS = {

@@ -6,17 +6,17 @@ from flax import nnx
 from jax.sharding import Mesh, Sharding, SingleDeviceSharding
 
 from common.errors import UserError
-from models.checkpoint import Checkpoint
+from models.coverage import check_complete, fates, wanted
 from models.decoder import Decoder
 from models.families import read_spec, rows
-from models.fates import check_complete, fates, wanted
 from models.leaf import Leaf
 from models.mesh import place, weight_place
-from models.quantize import load_quantized
-from models.quantized import Quantized
-from models.quantized_layout import Mode, mode_of, mode_to_load
+from models.quant.layout import Mode, mode_of, mode_to_load
+from models.quant.quantize import load_quantized
+from models.quant.weight import Quantized
 from models.spec import DecoderSpec
-from models.stream import stream
+from models.weights.files import Checkpoint
+from models.weights.stream import stream
 
 INIT_STD = 0.02
 

@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerFast
 
 from common.errors import UserError
 from common.files import read_json
-from models.prompt import encode
+from models.text.prompt import encode
 
 
 def end_ids(folder: str, tokenizer: PreTrainedTokenizerFast) -> frozenset[int]:

@@ -13,20 +13,20 @@ from common.errors import UserError
 from common.files import read_json, write_json
 from common.progress import log
 from common.stage import METRICS
+from models.adapters.lora import attach, known_products
+from models.adapters.peft import read_peft_adapter
 from models.families import read_spec
 from models.load import load_decoder
-from models.lora import attach, known_products
 from models.mesh import serving_mesh
-from models.peft import read_peft_adapter
-from models.prompt import load_tokenizer, prompt_ids, template_digest
+from models.text.prompt import load_tokenizer, prompt_ids, template_digest
+from serve.api.jobs import Hub
+from serve.api.server import Model, build_app
 from serve.config import ServeConfig, ServeInputs
 from serve.endings import end_ids
-from serve.engine import Engine
-from serve.jobs import Hub
-from serve.metrics import Metrics
-from serve.programs import Programs
-from serve.scheduler import Scheduler
-from serve.server import Model, build_app
+from serve.engine.engine import Engine
+from serve.engine.metrics import Metrics
+from serve.engine.programs import Programs
+from serve.engine.scheduler import Scheduler
 
 ENDPOINT = "endpoint.json"
 PREFILL_LENGTHS = 2

@@ -15,14 +15,14 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from common.errors import UserError
 from common.files import read_json, write_json
 from common.progress import bar, log
-from models.checkpoint import base_digest
+from models.adapters.lora import add_lora, attach, known_products
+from models.adapters.peft import read_peft_adapter
 from models.decoder import Decoder
 from models.families import read_spec, rows
 from models.load import load_decoder, random_decoder
-from models.lora import add_lora, attach, known_products
 from models.mesh import batch_place, check_batch, make_mesh
-from models.peft import read_peft_adapter
-from models.shards import count_rows, open_batches
+from models.text.packed_rows import count_rows, open_batches
+from models.weights.files import base_digest
 from train.checkpoint import Checkpoints
 from train.config import LoraConfig, TrainConfig, TrainInputs
 from train.log import TrainingLog, read_log

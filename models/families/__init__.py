@@ -6,11 +6,11 @@ from typing import Any
 
 from common.errors import UserError
 from common.files import read_json
-from models.checkpoint import Checkpoint
 from models.families import gemma3, gemma4, llama
 from models.families.reading import check, check_types
 from models.families.table import rows
 from models.spec import DecoderSpec
+from models.weights.files import Checkpoint
 
 __all__ = ["carried", "read_config", "read_spec", "rows"]
 

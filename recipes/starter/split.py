@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import cache
 from random import Random
 
-from recipes.starter import (
+from recipes.starter.families import (
     arithmetic,
     codes,
     comparisons,

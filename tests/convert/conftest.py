@@ -14,9 +14,9 @@ from transformers import Gemma4ForCausalLM, Gemma4TextConfig
 
 from convert.config import ConvertConfig, ConvertInputs
 from convert.stage import run
-from models.checkpoint import base_digest
 from models.families import read_spec, rows
 from models.leaf import lora_shapes
+from models.weights.files import base_digest
 from tests.shapes import TINY
 
 MakeBase = Callable[..., Path]

@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 
 from convert.config import ConvertConfig, ConvertInputs
 from convert.stage import run
-from models.checkpoint import Checkpoint
 from models.families import read_spec, rows
 from models.leaf import peft_pair
+from models.weights.files import Checkpoint
 from tests.convert.conftest import write_adapter
 from tests.models.families import FAMILIES, build
 

@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from common.errors import UserError
-from models.checkpoint import Checkpoint, base_digest
 from models.families import read_spec, rows
 from models.leaf import from_hf
+from models.weights.files import Checkpoint, base_digest
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from common.errors import UserError
 from convert.config import ConvertConfig, ConvertInputs
 from convert.dry_run import lines
 from convert.prepare import prepare
-from convert.quantized import FOLDER
+from convert.write.quantized_plan import FOLDER
 from models.inspect import describe
 from models.load import load_params
-from models.quantized_layout import Mode
+from models.quant.layout import Mode
 
 MODES = pytest.mark.parametrize("mode", ["int8", "int4", pytest.param("nf4", marks=pytest.mark.slow)])
 

@@ -15,8 +15,8 @@ import pyarrow.parquet
 import pytest
 
 from common.errors import UserError
-from models.prompt import load_tokenizer
-from models.shards import read_rows
+from models.text.packed_rows import read_rows
+from models.text.prompt import load_tokenizer
 
 RowsFile = Callable[..., str]
 Prepare = Callable[..., dict[str, Any]]

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from common.errors import UserError
-from data.compile_check import SILENCE_S, compiling, design_of
 from data.config import DataConfig
-from data.contamination import Benchmark
 from data.formats import Example
-from data.near import BINS, GROUP, NearDuplicates, rows_per_band, signature
-from data.rtl import modules, runs
+from data.screen.compile_check import SILENCE_S, compiling, design_of
+from data.screen.contamination import Benchmark
+from data.screen.near import BINS, GROUP, NearDuplicates, rows_per_band, signature
+from data.screen.rtl import modules, runs
 
 RowsFile = Callable[..., str]
 Prepare = Callable[..., dict[str, Any]]

@@ -15,8 +15,8 @@ import pytest
 
 from common.errors import UserError
 from data.config import Source
-from data.fetch import fetch
-from data.files import rows_of
+from data.sources.fetch import fetch
+from data.sources.files import rows_of
 from tests.hub import SHA, Hub
 
 ROOT = Path(__file__).parents[2]
@@ -60,7 +60,7 @@ def ask(
     """In a process of its own, as the conductor does: the Hub's client reads its environment when it is imported."""
     path = folder / "job.json"
     path.write_text(json.dumps({"path": "org/rows"} | job))
-    command = [sys.executable, "-m", "data.fetch", str(path)]
+    command = [sys.executable, "-m", "data.sources.fetch", str(path)]
     environ = environment(folder, hub, **(env or {}))
     return subprocess.run(command, env=environ, cwd=folder, capture_output=True, text=True, check=False)
 

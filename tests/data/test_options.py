@@ -13,11 +13,11 @@ import pytest
 
 from common.errors import UserError
 from data.config import DataConfig, Source
-from data.files import rows_of
 from data.formats import Dropped, example_of
 from data.report import length_figures
-from models.prompt import load_tokenizer
-from models.shards import read_rows
+from data.sources.files import rows_of
+from models.text.packed_rows import read_rows
+from models.text.prompt import load_tokenizer
 
 RowsFile = Callable[..., str]
 Prepare = Callable[..., dict[str, Any]]

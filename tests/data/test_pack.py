@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.pack import Tokens, best_fit, one_each
-from models.shards import Row
+from models.text.packed_rows import Row
 
 LENGTHS = st.lists(st.integers(1, 50), max_size=80)
 

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from models.adapters.lora import add_lora
 from models.config import HardwareConfig
 from models.load import load_decoder
-from models.lora import add_lora
 from models.mesh import make_mesh
-from models.shards import buckets_of, open_batches
+from models.text.packed_rows import buckets_of, open_batches
 from train.config import LoraConfig, TrainConfig
 from train.step import make_trainer
 
@@ -27,7 +27,7 @@ ROWS = ROOT / "recipes" / "assets" / "starter" / "train.jsonl"
 Prepare = Callable[..., dict[str, Any]]
 READER = """
 import hashlib, json, sys
-from models.shards import open_batches
+from models.text.packed_rows import open_batches
 job = json.loads(sys.argv[1])
 batches = open_batches(**job["open"])
 if job["state"]:

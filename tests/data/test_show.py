@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from models.shards import read_rows
+from models.text.packed_rows import read_rows
 
 ROOT = Path(__file__).parents[2]
 RowsFile = Callable[..., str]

@@ -11,7 +11,7 @@ import pytest
 
 from common.errors import UserError
 from data.config import DataConfig, Source
-from data.files import all_rows, rows_of
+from data.sources.files import all_rows, rows_of
 
 ROWS = [{"prompt": f"p{i}", "completion": f"c{i}\nline"} for i in range(7)]
 

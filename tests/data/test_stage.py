@@ -14,8 +14,8 @@ import pytest
 from common.errors import UserError
 from data.formats import Example
 from data.stage import in_validation
-from models.prompt import load_tokenizer, prompt_ids, template_digest
-from models.shards import count_rows, read_rows
+from models.text.packed_rows import count_rows, read_rows
+from models.text.prompt import load_tokenizer, prompt_ids, template_digest
 
 RowsFile = Callable[..., str]
 Prepare = Callable[..., dict[str, Any]]

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from common.errors import UserError
 from data.formats import Example
 from data.window import parts_of, windows
-from models.prompt import load_tokenizer
-from models.shards import read_rows
+from models.text.packed_rows import read_rows
+from models.text.prompt import load_tokenizer
 
 RowsFile = Callable[..., str]
 Prepare = Callable[..., dict[str, Any]]

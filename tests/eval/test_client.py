@@ -11,7 +11,7 @@ import pytest
 
 from common.errors import UserError
 from eval import client as client_module
-from eval.benchmark import Benchmark, load_benchmark
+from eval.benchmarks.layout import Benchmark, load_benchmark
 from eval.client import Client, seed_of
 from eval.config import EvalConfig
 from eval.journal import Row

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from eval.benchmark import load_benchmark
+from eval.benchmarks.layout import load_benchmark
 from eval.config import EvalConfig, EvalInputs
-from eval.sandbox import MIB, Limits, find_confinement
-from eval.simulate import Simulator, Verdict
+from eval.grade.simulate import Simulator, Verdict
+from eval.grade.worker_pool import workers
+from eval.sandbox.run import MIB, Limits, find_confinement
 from eval.stage import run
-from eval.workers import workers
 
 ROOT = Path(__file__).resolve().parents[2]
 TASKS = ("Prob001_register", "Prob002_sum")

@@ -18,8 +18,8 @@ from models.decoder import Decoder
 from models.families import read_spec, rows
 from models.load import load_decoder, load_params
 from models.mesh import make_mesh, weight_place
-from models.quantized import Quantized
-from models.quantized_layout import Mode
+from models.quant.layout import Mode
+from models.quant.weight import Quantized
 
 MESHES = ((1, 8), (2, 4), (4, 2), (8, 1))
 

@@ -14,17 +14,17 @@ import torch
 from flax import nnx
 
 from common.errors import UserError
-from models.checkpoint import Checkpoint
-from models.choice import Attention
+from models.adapters.lora import adapted_rows, add_lora
+from models.attention.dispatch import Attention
 from models.config import HardwareConfig
 from models.decoder import Decoder
 from models.families import carried, read_spec, rows
 from models.leaf import from_hf, to_hf
 from models.load import load_decoder
-from models.lora import adapted_rows, add_lora
 from models.mesh import make_mesh
 from models.spec import DecoderSpec
-from serve import cache as serving
+from models.weights.files import Checkpoint
+from serve.engine import cache as serving
 from tests.models.families import FAMILIES, SLIDING, WINDOW, build
 
 LENGTH = 20  # more than two sliding windows

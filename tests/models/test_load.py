@@ -14,11 +14,11 @@ from jax.sharding import SingleDeviceSharding
 from safetensors.numpy import load_file, save_file
 
 from common.errors import UserError
-from models.checkpoint import Checkpoint
 from models.families import read_spec, rows
 from models.leaf import Leaf, from_hf, to_hf
 from models.load import load_params
-from models.stream import stream
+from models.weights.files import Checkpoint
+from models.weights.stream import stream
 
 MakeModel = Callable[[str], tuple[Path, Any]]
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.graph import plan
-from pipeline.recipe import load_recipe
-from pipeline.records import Digests, identity
+from pipeline.recipe.schema import load_recipe
+from pipeline.run.graph import plan
+from pipeline.run.records import Digests, identity
 
 ALL = {"data", "train", "convert", "serve", "eval", "eval-base"}
 EVALS = {"eval", "eval-base"}

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from common.errors import UserError
-from pipeline.copying import copied
-from pipeline.recipe import Recipe, find_recipe, load_recipe, resolved_yaml, shipped_folder, shipped_recipes
+from pipeline.cli.copying import copied
+from pipeline.recipe.schema import Recipe, find_recipe, load_recipe, resolved_yaml, shipped_folder, shipped_recipes
 
 GOLDEN = Path(__file__).parent / "golden"
 MINIMAL = """\

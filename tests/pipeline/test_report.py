@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.chart import Line, line_chart, ticks
-from pipeline.closing import key_figures, print_closing, scores, shown
-from pipeline.gate import Verdict
-from pipeline.graph import Step, plan
-from pipeline.recipe import Recipe, load_recipe
-from pipeline.records import Digests, write_record
-from pipeline.report import write_report
-from pipeline.runner import Result, is_done, read_result
+from pipeline.recipe.schema import Recipe, load_recipe
+from pipeline.report.chart import Line, line_chart, ticks
+from pipeline.report.closing import key_figures, print_closing, scores, shown
+from pipeline.report.page import write_report
+from pipeline.run.gate import Verdict
+from pipeline.run.graph import Step, plan
+from pipeline.run.records import Digests, write_record
+from pipeline.run.runner import Result, is_done, read_result
 
 METRICS = {
     "data": {"rows": 40, "kept": 37},

@@ -7,12 +7,12 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pipeline.graph import plan
-from pipeline.recipe import load_recipe
-from pipeline.records import Digests, write_record
-from pipeline.report import write_report
-from pipeline.report_data import bars, data_section
-from pipeline.runner import read_result
+from pipeline.recipe.schema import load_recipe
+from pipeline.report.data import bars, data_section
+from pipeline.report.page import write_report
+from pipeline.run.graph import plan
+from pipeline.run.records import Digests, write_record
+from pipeline.run.runner import read_result
 
 DATASET = {
     "rows": 12,

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from common.errors import UserError
-from pipeline.fetching import is_remote_rows, local_rows
-from pipeline.graph import plan
-from pipeline.recipe import load_recipe
-from pipeline.records import Digests
+from pipeline.recipe.schema import load_recipe
+from pipeline.run.fetching import is_remote_rows, local_rows
+from pipeline.run.graph import plan
+from pipeline.run.records import Digests
 from tests.hub import SHA, Hub
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.models.adapters.test_peft import write_peft
 from tests.models.families import FAMILIES, build
-from tests.models.test_peft import write_peft
 from tests.serve.conftest import await_ready, start, write_job, write_tokenizer
 
 ALWAYS = {"gemma4 E2B"}

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from serve.sampler import Rows, logprobs, nucleus_floor, pick, sample, uniforms
+from serve.engine.sampler import Rows, logprobs, nucleus_floor, pick, sample, uniforms
 
 
 def rows(b: int, temperature: float = 1.0, top_p: float = 1.0, seed: int = 0) -> Rows:

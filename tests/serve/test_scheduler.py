@@ -6,8 +6,8 @@ import sys
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve.request import Request, Sampling
-from serve.scheduler import Scheduler
+from serve.engine.request import Request, Sampling
+from serve.engine.scheduler import Scheduler
 
 
 def request(number: int, n: int = 1, length: int = 3, max_tokens: int = 5) -> Request:

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from models.prompt import load_tokenizer, prompt_ids, template_digest
+from models.text.prompt import load_tokenizer, prompt_ids, template_digest
 from tests.serve.conftest import await_ready, start, write_job
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from transformers import Gemma4ForCausalLM, Gemma4TextConfig
 
-from models.shards import Row, write_shards
+from models.text.packed_rows import Row, write_shards
 from tests.shapes import TINY
 
 REPO = Path(__file__).parents[2]

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from models.adapters.lora import add_lora
 from models.config import HardwareConfig
 from models.decoder import Decoder
 from models.load import load_params
-from models.lora import add_lora
 from models.mesh import make_mesh
-from models.quantized import Quantized, plain
-from models.quantized_layout import Mode
-from models.shards import collate
+from models.quant.layout import Mode
+from models.quant.weight import Quantized, plain
+from models.text.packed_rows import collate
 from tests.train.conftest import LENGTH, conversations, packed, trained_arrays
 from tests.train.test_stage import Job, Start, finish
 from train.config import LoraConfig, TrainConfig

@@ -10,11 +10,11 @@ import pytest
 from flax import nnx
 
 from benchmarks.lowering import abstract_step, gemma4_31b
+from models.adapters.lora import add_lora
 from models.config import HardwareConfig
 from models.load import load_decoder
-from models.lora import add_lora
 from models.mesh import make_mesh
-from models.shards import collate
+from models.text.packed_rows import collate
 from tests.train.conftest import LENGTH, Path, conversations, packed
 from train.config import LoraConfig, TrainConfig
 from train.loss import LOGITS_BYTES, chunks_of, loss_of, next_tokens

@@ -1,0 +1,1 @@
+"""What is merged, wherever it came from: our checkpoints, PEFT's files."""

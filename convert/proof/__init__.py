@@ -1,0 +1,1 @@
+"""What a conversion can prove: the certificate, and both models run."""

@@ -1,0 +1,1 @@
+"""The artifact's files: planned, merged, quantized, streamed."""

@@ -1,0 +1,1 @@
+"""What keeps a row out: near-duplicates, contamination, Verilog that does not compile."""

@@ -1,0 +1,1 @@
+"""Rows of any source as a stream, here or fetched."""

@@ -1,0 +1,1 @@
+"""From a completion to a verdict: extraction, admission, the harness, simulation, the workers."""

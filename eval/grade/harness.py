@@ -1,0 +1,173 @@
+"""A problem's testbench and reference under names that a design cannot know, with a verdict line it cannot print.
+
+Every run draws fresh nonces. Modules, instances, tasks and everything else a dotted name could start with get one; each
+message of the testbench carries another; and a witness, a hash of what the reference's outputs did, is added, so that a
+design that bends the inputs for itself and the reference alike is seen.
+"""
+
+import re
+import secrets
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from eval.benchmarks.layout import Problem
+from eval.grade.extract import TOP
+
+_SKIPPED = (
+    r"""(?://[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\])*"|`\w+|\$\w+|\\\S+"""
+    r"""|(?<![\w$])\d*'[sS]?[bodhBODH][\w?]+|(?<![\w$])\d[\w.]*)"""
+)
+_SKIP = re.compile(_SKIPPED, re.DOTALL)
+_MESSAGE = re.compile(r'(\$(?:display|write|strobe|monitor)\s*\(\s*")')
+_DECLARED = re.compile(r"\b(?:module|macromodule|program|interface|package)\s+(?:automatic\s+|static\s+)?(\w+)")
+_CALLABLE = re.compile(r"\b(?:task|function)\b(?:\s+(?:automatic|static))?[^;()]*?(\w+)\s*[;(]")
+_LABEL = re.compile(r"\b(?:begin|fork)\s*:\s*(\w+)")
+_DOTTED = re.compile(r"\b([A-Za-z_]\w*)\s*\.\s*[A-Za-z_]")
+_CLOCK = re.compile(r"#\s*\d+\s*(\w+)\s*<?=\s*~\s*\1\b")
+_MACRO = re.compile(r"^[ \t]*`define\s+(\w+)", re.MULTILINE)
+_SUFFIX, _MARK = "\ue000", "\ue001"
+"""Stand for the nonces in a template: private characters, which no Verilog has."""
+_PORT = re.compile(r"(?:^|[(,\s])\.([A-Za-z_]\w*)")
+
+
+@dataclass(frozen=True)
+class Harness:
+    """Texts to compile with a design, the module to start from, and the marks of this run (secret to the design)."""
+
+    test: str
+    reference: str
+    top: str
+    suffix: str
+    mark: str
+    macros: tuple[str, ...]
+
+    def clean(self, text: str) -> str:
+        """Tool output without this run's nonces."""
+        return text.replace(self.suffix, "").replace(self.mark, "")
+
+
+@lru_cache(maxsize=16)
+def blank(text: str) -> str:
+    """The text with everything but names, punctuation and space blanked out."""
+    return _SKIP.sub(lambda m: "\n".join(" " * len(line) for line in m.group().split("\n")), text)
+
+
+def rename(text: str, names: dict[str, str]) -> str:
+    """Replace identifiers; comments, strings, macros, numbers and named port connections stay."""
+    if not names:
+        return text
+    wanted = "|".join(sorted(map(re.escape, names), key=len, reverse=True))
+    pattern = re.compile(rf"{_SKIPPED}|(?P<port>\.[ \t]*)?(?<![\w$])(?P<name>{wanted})(?![\w$])", re.DOTALL)
+
+    def one(match: re.Match[str]) -> str:
+        name = match.group("name")
+        return match.group() if name is None or match.group("port") else names[name]
+
+    return pattern.sub(one, text)
+
+
+def modules(text: str) -> list[str]:
+    return _DECLARED.findall(blank(text))
+
+
+def _instances(plain: str, kinds: list[str]) -> set[str]:
+    if not kinds:
+        return set()
+    kind = "|".join(map(re.escape, kinds))
+    return set(re.findall(rf"\b(?:{kind})\b\s*(?:#\s*\([^;]*?\)\s*)?(\w+)\s*\(", plain))
+
+
+def _reachable(test: str, kinds: list[str]) -> set[str]:
+    """Names of the testbench through which a design could reach into it."""
+    plain = blank(test)
+    found = _instances(plain, [*kinds, TOP]) | set(_CALLABLE.findall(plain)) | set(_LABEL.findall(plain))
+    found |= set(_DOTTED.findall(plain))
+    return found - set(_PORT.findall(plain)) - {TOP}
+
+
+def _main_module(test: str) -> tuple[str, int, int] | None:
+    """Name, start and place of the `endmodule` of the testbench's module that instantiates the design."""
+    plain = blank(test)
+    for match in re.finditer(r"\bmodule\s+(\w+)(.*?)\bendmodule\b", plain, re.DOTALL):
+        if re.search(rf"\b{TOP}\b", match.group(2)):
+            return match.group(1), match.start(), match.end() - len("endmodule")
+    return None
+
+
+def _witness(body: str, suffix: str, mark: str) -> str:
+    """Verilog that hashes the reference's outputs (`*_ref`) shortly after every clock edge, or nothing to hash.
+
+    By a product of 64 bits where they fit, which the simulator does much faster than shifts of longer vectors.
+    """
+    plain = blank(body)
+    outputs = sorted(set(re.findall(r"\b\w+_ref\b", plain)))
+    clock = _CLOCK.search(body)
+    if not outputs or not clock:
+        return ""
+    seen, total, width = f"seen{suffix}", f"total{suffix}", f"$bits({{{', '.join(outputs)}}})"
+    return f"""
+  bit [{width}-1:0] {seen};
+  bit [{width}+63:0] {total};
+  generate if ({width} > 64)
+    always @({clock.group(1)}) begin
+      #3 {seen} = {{{", ".join(outputs)}}};
+      {total} = {{{total}, {total}[{width}+63]}} ^ {seen};
+    end
+  else
+    always @({clock.group(1)}) begin
+      #3 {seen} = {{{", ".join(outputs)}}};
+      {total}[63:0] = {total}[63:0] * 64'd6364136223846793005 + {seen};
+    end
+  endgenerate
+  final $display("{mark}Witness: %0h", {total});
+"""
+
+
+@lru_cache(maxsize=1024)
+def _template(problem: Problem) -> Harness | None:
+    """The harness with placeholders for the nonces, which the slow part of building it does not depend on."""
+    main = _main_module(problem.test)
+    if main is None:
+        return None
+    top, start, end = main
+    kinds = [*modules(problem.test), *modules(problem.reference)]
+    names = {name: name + _SUFFIX for name in [*kinds, *_reachable(problem.test, kinds)] if name != TOP}
+    witness = _witness(problem.test[start:end], _SUFFIX, _MARK)
+    test = rename(problem.test[:end], names) + witness + rename(problem.test[end:], names)
+    test = _MESSAGE.sub(lambda m: m.group() + _MARK, test)
+    return Harness(
+        test=test.replace(_MARK + _MARK, _MARK),
+        reference=rename(problem.reference, {name: name + _SUFFIX for name in modules(problem.reference)}),
+        top=names[top],
+        suffix=_SUFFIX,
+        mark=_MARK,
+        macros=tuple(dict.fromkeys(_MACRO.findall(problem.test + problem.reference))),
+    )
+
+
+def build(problem: Problem) -> Harness | None:
+    """The harness of one run, or None where the testbench instantiates no TopModule."""
+    template = _template(problem)
+    if template is None:
+        return None
+    suffix, mark = f"_n{secrets.token_hex(8)}", f"<{secrets.token_hex(16)}> "
+
+    def drawn(text: str) -> str:
+        return text.replace(_SUFFIX, suffix).replace(_MARK, mark)
+
+    return replace(
+        template,
+        test=drawn(template.test),
+        reference=drawn(template.reference),
+        top=drawn(template.top),
+        suffix=suffix,
+        mark=mark,
+    )
+
+
+def reference_as_design(problem: Problem) -> str:
+    """The reference as if a model had written it: its main module named TopModule, its helpers under other names."""
+    own = modules(problem.reference)
+    main = next((name for name in own if name == "RefModule"), own[-1] if own else "")
+    names = {name: f"golden_{name}" for name in own} | {main: TOP}
+    return rename(problem.reference, names)

@@ -1,0 +1,70 @@
+"""A simulation worker: one process, one thread, that grades what it reads line by line on standard input.
+
+Forking from a process without threads is safe and cheap, and the event loop of the client is never held up.
+"""
+
+import functools
+import json
+import resource
+import signal
+import sys
+from typing import Any
+
+from eval.benchmarks.layout import Problem
+from eval.grade import simulate
+from eval.grade.admit import rejection
+from eval.grade.extract import extract
+from eval.grade.simulate import Simulator, Verdict
+from eval.sandbox import launcher as launch
+from eval.sandbox import launcher_pool as launchers
+from eval.sandbox.run import MIB, Limits
+
+MEMORY = 4096 * MIB
+
+
+def admitted(completion: str, interface: str, seconds: float) -> str | Verdict:
+    """The design to simulate, or why there is none. A text that reading takes too long ends this process."""
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        design = extract(completion, interface)
+        if design is None:
+            return Verdict("no_module", "the completion defines no TopModule")
+        reason = rejection(design)
+        return design if reason is None else Verdict("rejected", reason)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+@functools.lru_cache(maxsize=256)
+def _problem(text: str) -> Problem:
+    return Problem(**json.loads(text))
+
+
+def answer(line: str) -> dict[str, Any]:
+    """To one line: a problem, a tab (JSON writes none), and what to do with it."""
+    of, _, what = line.partition("\t")
+    problem, job = _problem(of), json.loads(what)
+    simulator = Simulator(job["sandbox"], Limits(**job["limits"]))
+    if job["completion"] is None:
+        return vars(simulate.golden(problem, simulator))
+    design = admitted(job["completion"], problem.interface, simulator.limits.seconds)
+    if isinstance(design, Verdict):
+        return vars(design)
+    return vars(simulate.grade(problem, design, Verdict(**job["golden"]), simulator))
+
+
+def main() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    launch.die_with_parent()
+    launchers.adopt_orphans()
+    for line in sys.stdin:
+        try:
+            said = answer(line)
+        except OSError as error:  # of this machine, not of the design: no verdict
+            said = {"os_error": [error.errno or 0, error.strerror or str(error), error.filename]}
+        print(json.dumps(said), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""A pool of simulation workers (`eval.grade.worker`) that an event loop hands designs to and awaits verdicts from."""
+
+import asyncio
+import contextlib
+import functools
+import json
+import os
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from pathlib import Path
+
+from common.machine import cores
+from eval.benchmarks.layout import Problem
+from eval.grade.simulate import Simulator, Verdict
+
+WORKER_GRACE_S = 30.0
+_LINE_LIMIT = 64 << 20
+_ROOT = str(Path(__file__).resolve().parents[2])
+
+
+def at_once() -> int:
+    """One more than the cores: while a worker reads or answers, those that simulate still fill the machine."""
+    return cores() + 1
+
+
+@functools.lru_cache(maxsize=256)
+def _text(problem: Problem) -> bytes:
+    return json.dumps(asdict(problem)).encode()
+
+
+async def _end(process: asyncio.subprocess.Process, patience: float) -> None:
+    """Await the process's own end for a while, then kill it (killing one that is ending confuses asyncio's watcher)."""
+    try:
+        async with asyncio.timeout(patience):
+            await process.wait()
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+class Workers:
+    """Grades at most `count` designs at a time. A worker that dies or hangs is replaced; its design fails."""
+
+    def __init__(self, simulator: Simulator, count: int, folder: str):
+        self.simulator, self.count, self.folder = simulator, count, folder
+        self.idle: asyncio.Queue[asyncio.subprocess.Process] = asyncio.Queue()
+        self.all: list[asyncio.subprocess.Process] = []
+        self.busy_seconds = 0.0
+
+    async def _start(self) -> None:
+        path = os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH", "")]))
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "eval.grade.worker",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": path, "TMPDIR": self.folder},
+            limit=_LINE_LIMIT,
+            start_new_session=True,
+        )
+        self.all.append(process)
+        self.idle.put_nowait(process)
+
+    async def _ask(self, problem: Problem, completion: str | None, golden: Verdict | None) -> Verdict:
+        process = await self.idle.get()
+        assert process.stdin is not None and process.stdout is not None
+        start = asyncio.get_running_loop().time()
+        sandbox, limits = self.simulator.sandbox, asdict(self.simulator.limits)
+        job = {"completion": completion, "golden": golden and vars(golden), "sandbox": sandbox, "limits": limits}
+        line = b""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError, TimeoutError):
+            process.stdin.write(_text(problem) + b"\t" + json.dumps(job).encode() + b"\n")
+            await process.stdin.drain()
+            async with asyncio.timeout(3 * self.simulator.limits.seconds + WORKER_GRACE_S):
+                line = await process.stdout.readline()
+        self.busy_seconds += asyncio.get_running_loop().time() - start
+        if not line:
+            self.all.remove(process)
+            await _end(process, patience=1.0)
+            await self._start()
+            return Verdict("runtime", f"the simulation worker died (exit code {process.returncode})")
+        self.idle.put_nowait(process)
+        said = json.loads(line)
+        if "os_error" in said:
+            raise OSError(*said["os_error"])
+        return Verdict(**said)
+
+    async def golden(self, problem: Problem) -> Verdict:
+        return await self._ask(problem, None, None)
+
+    async def grade(self, problem: Problem, completion: str, golden: Verdict) -> Verdict:
+        return await self._ask(problem, completion, golden)
+
+
+@contextlib.asynccontextmanager
+async def workers(simulator: Simulator, count: int) -> AsyncIterator[Workers]:
+    """Start the pool; on leaving, however that comes about, its processes are gone."""
+    with tempfile.TemporaryDirectory(prefix="tapeout-", ignore_cleanup_errors=True) as folder:
+        pool = Workers(simulator, count, folder)
+        try:
+            for _ in range(count):
+                await pool._start()
+            yield pool
+        finally:
+            await asyncio.gather(*(_end(process, patience=0.0) for process in pool.all))

@@ -1,0 +1,1 @@
+"""One stored sample for people: verdict, first mismatch, waves."""

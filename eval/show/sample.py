@@ -1,0 +1,162 @@
+"""One stored sample, for people: prompt, completion, verdict, first mismatch, and the waves beside the reference's.
+
+`python -m eval.show.sample JOB.json`, JOB = {"run": DIR, "task": NAME, "sample": N or null, "svg": FILE or null,
+"config": {...EvalConfig}}. The design runs once more under the same confinement, which may then write
+into one empty folder: the dump.
+"""
+
+import json
+import os
+import re
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from common.errors import UserError
+from common.files import read_json, write_text
+from common.stage import report
+from eval.benchmarks.checkout import benchmark_folder
+from eval.benchmarks.layout import Benchmark, Problem, load_benchmark
+from eval.config import EvalConfig
+from eval.grade import harness, simulate
+from eval.grade.admit import rejection
+from eval.grade.extract import extract
+from eval.grade.simulate import Simulator
+from eval.journal import Row
+from eval.sandbox import run as sandbox
+from eval.sandbox.run import MIB
+from eval.show.wave_chart import chart
+from eval.show.waves import Waves, excerpt, read_waves
+from eval.stage import RESULTS, SAMPLES, simulator_of
+
+DUMP = "wave.vcd"
+_OWN_DUMP = re.compile(r"\$dump(?:file|vars)\b[^;]*;")
+
+
+def _rows(path: Path) -> list[Row]:
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except FileNotFoundError:
+        raise UserError("this run keeps no samples", where=str(path), fix="name a folder that eval wrote") from None
+
+
+def _problem(name: str, benchmark: Benchmark) -> Problem:
+    found = [task for task in benchmark.by_id if name in (task, task.split("_")[0])]
+    if len(found) != 1:
+        near = ", ".join(sorted(benchmark.by_id)[:3])
+        raise UserError(f"no such problem in {benchmark.name}", where=name, fix=f"name one of its tasks: {near}, ...")
+    return benchmark.by_id[found[0]]
+
+
+def _chosen(results: list[Row], task: str, sample: int | None) -> Row:
+    """The sample asked for; else the first that failed, else the first."""
+    rows = sorted((row for row in results if row["task_id"] == task), key=lambda row: row["sample"])
+    wanted = [row for row in rows if row["sample"] == sample] if sample is not None else rows
+    if not wanted:
+        has = ", ".join(str(row["sample"]) for row in rows) or "none"
+        raise UserError(f"this run has no such sample of {task}", where=f"--sample {sample}", fix=f"it has {has}")
+    return next((row for row in wanted if not row["passed"]), wanted[0])
+
+
+def trace(problem: Problem, design: str, simulator: Simulator) -> Waves | None:
+    """The signals of the testbench while `design` runs; None where it does not compile or dumps nothing."""
+    rig = harness.build(problem)
+    if rig is None:
+        return None
+    dump = f'initial begin $dumpfile("{DUMP}"); $dumpvars(1, {rig.top}); end\n'
+    bare = _OWN_DUMP.sub(";", rig.test)
+    start = _end_of(bare, rig.top)
+    rig = replace(rig, test=bare[:start] + dump + bare[start:])
+    with tempfile.TemporaryDirectory(prefix="tapeout-") as folder, tempfile.TemporaryDirectory() as place:
+        program = simulate.compile_design(rig, design, folder, simulator)
+        if not isinstance(program, bytes):
+            return None
+        limits = replace(simulator.limits, file_size=16 * MIB, may_fork=False)
+        argv = ["vvp", "-n", "/dev/stdin", "-vcd"]
+        sandbox.run(argv, folder=place, kind=simulator.sandbox, limits=limits, writable=True, stdin=program)
+        dumped = Path(place) / DUMP
+        if dumped.is_symlink() or not dumped.is_file():
+            return None
+        text = dumped.read_text(encoding="utf-8", errors="replace")
+    return read_waves(rig.clean(text), rig.clean(rig.top))
+
+
+def _end_of(test: str, top: str) -> int:
+    """Where the `endmodule` of the module `top` stands."""
+    plain = harness.blank(test)
+    begun = re.search(rf"\bmodule\s+{top}\b", plain)
+    return plain.index("endmodule", begun.start() if begun else 0)
+
+
+def _signals(waves: Waves) -> list[str]:
+    """Clock and inputs first, then each output's reference beside the design's; no bookkeeping of the testbench."""
+    outputs = [name.removesuffix("_ref") for name in waves.names if name.endswith("_ref")]
+    pairs = [name + side for name in outputs for side in ("_ref", "_dut")]
+    bookkeeping = re.compile(r"tb_(?!clk)|stats|wavedrom|strobe|errors|^total$|^seen$")
+    inputs = [name for name in waves.names if name not in pairs and not bookkeeping.search(name)]
+    return [*dict.fromkeys([*sorted(inputs, key=lambda name: "clk" not in name), *pairs])]
+
+
+def _waves(problem: Problem, completion: str, config: EvalConfig) -> Waves | None:
+    design = extract(completion, problem.interface)
+    if design is None or rejection(design) is not None:
+        return None
+    waves = trace(problem, design, simulator_of(config))
+    return waves and waves.only(_signals(waves))
+
+
+def _moment(waves: Waves, row: Row) -> int:
+    """The first mismatch; else early on."""
+    first = row.get("first_mismatch")
+    return first["time"] if first else waves.rows[min(len(waves.rows), 6) - 1][0] if waves.rows else 0
+
+
+def _draw(path: Path, waves: Waves | None, row: Row, title: str) -> None:
+    drawn = chart(waves, list(waves.names), _moment(waves, row), title) if waves else ""
+    if not drawn:
+        raise UserError(
+            f"this sample has no waves to draw: {row['category']}",
+            where=f"{title}, --svg {path}",
+            fix="name one that is simulated, with --sample",
+        )
+    write_text(path, drawn)
+
+
+def show(job: dict[str, Any]) -> str:
+    config, run = EvalConfig.model_validate(job["config"]), Path(job["run"])
+    problem = _problem(job["task"], load_benchmark(str(benchmark_folder(config))))
+    row = _chosen(_rows(run / RESULTS), problem.task_id, job["sample"])
+    key = (problem.task_id, row["sample"])
+    said = next(s for s in _rows(run / SAMPLES) if (s["task_id"], s["sample"]) == key)
+    others = [r for r in _rows(run / RESULTS) if r["task_id"] == problem.task_id]
+    parts = [
+        f"== {problem.task_id}, sample {row['sample']} ({sum(r['passed'] for r in others)} of {len(others)} passed)",
+        f"-- prompt\n{problem.prompt.strip()}",
+        f"-- completion\n{said['completion'].strip()}",
+        f"-- reference\n{problem.reference.strip()}",
+        f"-- verdict\n{row['category']}" + (f": {row['detail']}" if row["detail"] else ""),
+    ]
+    first = row.get("first_mismatch")
+    if first:
+        parts.append(f"-- first mismatch\n{', '.join(first['outputs'])} at time {first['time']}")
+    waves = _waves(problem, said["completion"], config)
+    table = excerpt(waves, list(waves.names), _moment(waves, row)) if waves else ""
+    if table:
+        parts.append(f"-- waves (> where the design differs from the reference; values from that time on)\n{table}")
+    if job.get("svg"):
+        _draw(Path(job["svg"]), waves, row, f"{problem.task_id}, sample {row['sample']}: {row['category']}")
+    return "\n\n".join(parts)
+
+
+def main() -> int:
+    try:
+        print(show(read_json(Path(sys.argv[1]))))
+    except Exception as error:
+        return report(error, os.environ.get("TAPEOUT_DEBUG") == "1")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

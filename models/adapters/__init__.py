@@ -1,0 +1,1 @@
+"""LoRA adapters: ours over the stacked decoder, and PEFT's layout."""

@@ -1,0 +1,1 @@
+"""Attention: exact, blockwise and by kernels, and which one runs."""

@@ -1,0 +1,1 @@
+"""Quantized weights: in memory, in files, and from full ones."""

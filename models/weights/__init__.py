@@ -1,0 +1,1 @@
+"""Tensors of a checkpoint: found, fetched, read and streamed into place."""

@@ -1,0 +1,115 @@
+"""What `tapeout run` and the stage commands do once their arguments are read."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.errors import UserError
+from pipeline.recipe.schema import Recipe
+from pipeline.report.closing import print_closing
+from pipeline.report.page import write_report
+from pipeline.run import checks
+from pipeline.run.fetching import local_folder, local_rows
+from pipeline.run.gate import Verdict, judge
+from pipeline.run.gate_more import settle_run
+from pipeline.run.graph import STAGES, Step, plan
+from pipeline.run.records import Digests
+from pipeline.run.runner import Result, Runner, alone_in, check_needs, child_env, is_done, missing, read_result
+from pipeline.run.server import follow, start_server
+
+CACHE = ".cache"
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where a recipe's results are, and the environment its processes get."""
+
+    recipe: Recipe
+    called: str
+    runs: Path
+    debug: bool
+
+    @property
+    def root(self) -> Path:
+        return self.runs / self.recipe.name
+
+    @property
+    def env(self) -> dict[str, str]:
+        return child_env(self.recipe.hardware, self.runs / CACHE / "jax", self.debug)
+
+    def prepare(self) -> tuple[Step, ...]:
+        """The steps, after the checks that need no lock; raises UserError where the run cannot succeed."""
+        checks.check_sense(self.recipe)
+        checks.check_writable(self.root)
+        recipe = fetched(self.recipe)
+        checks.check_paths(recipe)
+        digests = Digests(self.runs / CACHE / "digests.json")
+        steps = plan(recipe, self.runs, digests)
+        digests.save()
+        return steps
+
+
+def fetched(recipe: Recipe) -> Recipe:
+    """The recipe with its model and rows on this machine; where they came from is no part of a result's identity."""
+    model = recipe.model
+    place = {"path": model.path, "revision": model.revision, "staging": model.staging}
+    model = model.model_copy(update={**dict.fromkeys(place), "path": local_folder(**place)})
+    return recipe.model_copy(update={"model": model, "data": local_rows(recipe.data)})
+
+
+def run_recipe(place: Workplace, first: str = STAGES[0], last: str = STAGES[-1]) -> int:
+    """Run the stages from `first` to `last`; returns the exit code: 1 when the gate fails."""
+    if STAGES.index(first) > STAGES.index(last):
+        raise UserError(f"--from {first} comes after --to {last}", fix=f"the order is {', '.join(STAGES)}")
+    steps = place.prepare()
+    wanted = [step for step in steps if STAGES.index(first) <= STAGES.index(step.stage) <= STAGES.index(last)]
+    checks.check_machine(wanted)
+    check_needs(wanted, f"tapeout run {place.called} --to {{stage}}")
+    with alone_in(place.root):
+        results = Runner(place.root, place.env).run(wanted)
+    everything = [*results, *(read_result(step) for step in steps if step not in wanted and is_done(step))]
+    everything.sort(key=lambda result: steps.index(result.step))
+    verdict = _gate(place, wanted, everything)
+    report = write_report(place.recipe, place.root, everything, verdict)
+    print_closing(results, everything, verdict, report)
+    return 0 if verdict is None or verdict.passed else 1
+
+
+def _gate(place: Workplace, wanted: Sequence[Step], results: Sequence[Result]) -> Verdict | None:
+    """The verdict on the tuned score, where this run was to make one and the recipe asks for a verdict."""
+    config = place.recipe.eval.gate if place.recipe.eval else None
+    scores = {result.step.name: result.step.final for result in results if result.step.stage == "eval"}
+    asked = config is not None and (config.min is not None or config.max_drop is not None)
+    if config is None or not asked or not any(step.name == "eval" for step in wanted):
+        return None
+    baseline = scores.get("eval-base") if config.baseline == "base" else config.baseline and Path(config.baseline)
+    settings = config.model_dump(mode="json")
+    verdict = judge(scores["eval"], baseline or None, settings, place.env)
+    if not baseline or not verdict.raw["undecided"]:
+        return verdict
+    step = next(result.step for result in results if result.step.name == "eval")
+    with alone_in(place.root):
+        return settle_run(step, baseline, verdict, settings, place.root, place.env)
+
+
+def run_stage(place: Workplace, stage: str) -> int:
+    """Run one stage of the recipe; what it reads must be there. `serve` goes on serving until it is stopped."""
+    if stage == "serve":
+        return _serve(place)
+    return run_recipe(place, stage, stage)
+
+
+def _serve(place: Workplace) -> int:
+    steps = place.prepare()
+    step = next(step for step in steps if step.name == "serve")
+    for need in step.needs:
+        if not is_done(need):
+            raise missing(step, need, f"tapeout run {place.called} --to {{stage}}")
+    with tempfile.TemporaryDirectory(prefix="tapeout-") as folder:
+        if is_done(step):
+            server = start_server(step, Path(folder), place.env)
+        else:
+            with alone_in(place.root):
+                server = Runner(place.root, place.env).serve(step)
+        return follow(server)

@@ -1,0 +1,38 @@
+"""`tapeout convert --dry-run`: the stage's checks and the sizes of its result, from a process that writes nothing."""
+
+import tempfile
+from pathlib import Path
+
+from common.files import write_json
+from models.config import HardwareConfig
+from pipeline.cli.commands import Workplace
+from pipeline.run import children
+from pipeline.run.children import ChildFailed
+from pipeline.run.graph import Step
+from pipeline.run.runner import child_env, is_done, missing
+
+MODULE = "convert.dry_run"
+
+
+def preview_recipe(place: Workplace) -> int:
+    """What the recipe's convert stage would do; what it reads must be there."""
+    step = next(step for step in place.prepare() if step.name == "convert")
+    for need in step.needs:
+        if not is_done(need):
+            raise missing(step, need, f"tapeout run {place.called} --to {{stage}}")
+    return _preview(step, place.env)
+
+
+def preview_alone(step: Step, hardware: HardwareConfig, debug: bool) -> int:
+    """What the step that flags describe would do."""
+    return _preview(step, child_env(hardware, None, debug))
+
+
+def _preview(step: Step, env: dict[str, str]) -> int:
+    with tempfile.TemporaryDirectory(prefix="tapeout-") as folder:
+        job = Path(folder) / "job.json"
+        write_json(job, step.job(step.final))
+        code = children.wait(children.start(MODULE, job, env))
+    if code != 0:
+        raise ChildFailed(step.name, code)
+    return 0

@@ -1,0 +1,1 @@
+"""The recipe file: read, checked, placed in its lines."""

@@ -1,0 +1,1 @@
+"""Steps and their processes: the graph, records, children, servers, the gate."""

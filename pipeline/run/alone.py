@@ -1,0 +1,94 @@
+"""One stage from flags alone, on files that other tools made: no recipe, no runs folder.
+
+The flags become the stage's configuration and go through the same checks as a recipe; the result is a folder with a
+record, written under a partial name. A train or eval that was cut off goes on when the same command is given again.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from common.errors import UserError
+from common.files import read_json
+from common.progress import log
+from common.schema import is_remote
+from data.config import DataConfig
+from models.config import HardwareConfig
+from pipeline.recipe.schema import validate
+from pipeline.recipe.source import Source
+from pipeline.run import checks
+from pipeline.run.fetching import is_remote_rows, local_folder, local_rows
+from pipeline.run.graph import CONFIGS, INPUTS, Step, identity_of
+from pipeline.run.records import RECORD, Digests, identity
+from pipeline.run.runner import Runner, child_env
+from pipeline.run.server import follow, start_server
+
+_HARDWARE = "hardware"
+MODELS = ("--model", "--base")
+"""Flags that take a Hub id or a URL, too."""
+
+
+def stage_step(
+    stage: str, given: dict[str, Any], inputs: dict[str, Any], assignments: Sequence[str], out: Path
+) -> tuple[Step, HardwareConfig]:
+    """The step that the flags describe. `--set hardware.mesh=...` reaches the hardware section, others the stage's."""
+    source = Source(f"the options of tapeout {stage}", given)
+    machine = Source(source.name, {})
+    for assignment in assignments:
+        if assignment.startswith(f"{_HARDWARE}."):
+            machine.set(assignment.removeprefix(f"{_HARDWARE}."))
+        else:
+            source.set(assignment.removeprefix(f"{stage}."))
+    config = validate(CONFIGS[stage], source, Path.cwd())
+    config = local_rows(config) if isinstance(config, DataConfig) else config
+    hardware = validate(HardwareConfig, machine, Path.cwd())
+    if _HARDWARE in INPUTS[stage].model_fields:
+        inputs = inputs | {_HARDWARE: hardware}
+    inputs = {
+        name: local_folder(value) if f"--{name}" in MODELS and stage != "eval" else value
+        for name, value in inputs.items()
+    }
+    digests = Digests()
+    seen = {name: _content(value, digests) for name, value in inputs.items()}
+    return Step(stage, stage, config, inputs, identity_of(stage, config, seen, digests), out), hardware
+
+
+def _content(value: Any, digests: Digests) -> Any:
+    if isinstance(value, str) and Path(value).exists():
+        return {"digest": digests.of(value)}
+    return identity(value, digests)
+
+
+def check_paths(flags: dict[str, str]) -> None:
+    """What each flag names exists."""
+    for flag, path in flags.items():
+        elsewhere = is_remote(path) if flag in MODELS else flag == "--input" and is_remote_rows(path)
+        if not Path(path).exists() and not elsewhere:
+            raise UserError("no such file or folder", where=f"{flag} {path}", fix="check the path")
+
+
+def run_alone(step: Step, hardware: HardwareConfig, debug: bool) -> int:
+    """Run the step into its folder, which must be new, empty or the result of this very step."""
+    checks.check_hardware(hardware)
+    checks.check_machine([step])
+    final = step.final
+    if final.exists() and (not final.is_dir() or any(final.iterdir())):
+        if (final / RECORD).is_file() and read_json(final / RECORD)["fingerprint"] == step.fingerprint:
+            log(f"{step.name}: kept ({final})")
+            return 0
+        raise UserError(
+            "the output folder exists and is not empty", where=str(final), fix="name a new folder with --out"
+        )
+    checks.check_writable(final.parent)
+    if final.exists():
+        final.rmdir()
+    Runner(final.parent, child_env(hardware, None, debug)).run([step])
+    log(f"{step.name}: done ({final})")
+    return 0
+
+
+def serve_alone(step: Step, hardware: HardwareConfig, debug: bool) -> int:
+    """Serve until stopped; nothing is kept."""
+    with tempfile.TemporaryDirectory(prefix="tapeout-") as folder:
+        return follow(start_server(step, Path(folder), child_env(hardware, None, debug)))

@@ -1,0 +1,1 @@
+"""Families of small designs, each a generator of problems."""

@@ -1,0 +1,83 @@
+"""Tokens to text, as they come: complete characters only, and nothing of a stop string ever shown."""
+
+from dataclasses import dataclass, field
+
+from tokenizers.decoders import DecodeStream
+from transformers import PreTrainedTokenizerFast
+
+from serve.engine.request import Chunk, Finish, Token
+
+
+@dataclass(slots=True)
+class Delta:
+    """What a chunk adds to a completion: text that may be shown, the tokens it counts, and how it ended."""
+
+    text: str = ""
+    tokens: list[Token] = field(default_factory=list)
+    finish: Finish | None = None
+
+
+class Completion:
+    """One sample's text. Streamed deltas, joined, are the text of the whole; the token that completes a stop string
+    is the last one counted."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, stop: tuple[str, ...] = ()):
+        self.text = ""
+        self.tokens: list[Token] = []
+        self.finish: Finish | None = None
+        self._backend = tokenizer.backend_tokenizer
+        self._stream = DecodeStream(skip_special_tokens=True)
+        self._stop, self._shown, self._decoded = stop, 0, ""
+
+    def add(self, chunk: Chunk) -> Delta:
+        """Take a chunk in; after the end nothing is taken any more."""
+        delta = Delta()
+        if self.finish is not None:
+            return delta
+        for token in chunk.tokens:
+            delta.tokens.append(token)
+            self.tokens.append(token)
+            self._decoded += self._stream.step(self._backend, token.id) or ""
+            if self._cut():
+                self.finish = Finish.STOP
+                break
+        else:
+            self.finish = chunk.finish and self._last(chunk.finish)
+        safe = len(self._decoded) if self.finish else len(self._decoded) - self._held_back()
+        delta.text, delta.finish = self._decoded[self._shown : safe], self.finish
+        self._shown = max(safe, self._shown)
+        self.text = self._decoded[: self._shown]
+        return delta
+
+    def _last(self, finish: Finish) -> Finish:
+        """The end has come: a character that was never completed is shown as the tokenizer shows it."""
+        whole = self._backend.decode([t.id for t in self.tokens], skip_special_tokens=True)
+        self._decoded = whole if whole.startswith(self._decoded) else self._decoded
+        return Finish.STOP if self._cut() else finish
+
+    def _cut(self) -> bool:
+        """Does the text hold a stop string? Then it ends before the first one."""
+        found = [at for stop in self._stop if (at := self._decoded.find(stop, max(0, self._shown - len(stop)))) >= 0]
+        if found:
+            self._decoded = self._decoded[: min(found)]
+        return bool(found)
+
+    def _held_back(self) -> int:
+        """Characters at the end that may turn out to begin a stop string."""
+        longest = max((len(stop) for stop in self._stop), default=1) - 1
+        ends = range(min(longest, len(self._decoded)), 0, -1)
+        return next((n for n in ends if any(stop.startswith(self._decoded[-n:]) for stop in self._stop)), 0)
+
+
+class Vocabulary:
+    """The text of single tokens, for log-probabilities."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast):
+        self._backend = tokenizer.backend_tokenizer
+        self._known: dict[int, str] = {}
+
+    def text(self, token: int) -> str:
+        """A token's text; one that is part of a character shows as U+FFFD."""
+        if token not in self._known:
+            self._known[token] = self._backend.decode([token], skip_special_tokens=False)
+        return self._known[token]

@@ -1,0 +1,1 @@
+"""The inference engine: scheduler, cache, compiled programs, sampling."""

@@ -1,0 +1,97 @@
+"""A PEFT adapter beside our weights: joined exactly over random rows, and equal to PEFT's own model in its logits."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import peft
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.errors import UserError
+from models.adapters.lora import attach, known_products
+from models.adapters.peft import PeftAdapter, PeftPair, joined, read_peft_adapter
+from models.leaf import Leaf, peft_pair
+from models.load import load_decoder
+from tests.models.families import FAMILIES, build
+from tests.models.test_leaf import leaves
+
+PATTERNS = {
+    "rank_pattern": {"k_proj": 2, r"layers\.1\.mlp\.up_proj": 6},
+    "alpha_pattern": {"down_proj": 3, "v_proj": 24},
+}
+ALWAYS = {"gemma4 experts", "qwen3"}
+OLD_NAME = "`is_gradient_checkpointing` is deprecated"
+pytestmark = pytest.mark.filterwarnings(f"ignore:{OLD_NAME}:FutureWarning")
+
+
+@given(leaves(), st.integers(0, 2**32 - 1), st.booleans())
+def test_joined_pairs_say_the_same(leaf: Leaf, seed: int, shared: bool) -> None:
+    random = np.random.default_rng(seed)
+    first = random.standard_normal((2, leaf.hf_shape[1])).astype(np.float32)
+    pairs: dict[str, PeftPair] = {}
+    updates = {name: np.zeros(leaf.hf_shape, np.float32) for name in leaf.hf_names}
+    for name in leaf.hf_names:
+        if random.random() < 0.3:
+            continue
+        rank, scale = int(random.integers(1, 4)), float(random.choice([0.5, 2.0]))
+        a = first if shared else random.standard_normal((rank, leaf.hf_shape[1])).astype(np.float32)
+        b = random.standard_normal((leaf.hf_shape[0], len(a))).astype(np.float32)
+        pairs[name] = PeftPair(len(a), scale, partial(lambda a, b: (a, b), a, b))
+        updates[name] = scale * b @ a
+    row = joined(leaf, PeftAdapter(2, 4.0, 2.0, False, pairs, ""))
+    assert (row is None) == (not pairs)
+    if row is None:
+        return
+    assert not shared or row.rank == 2
+    for name, index in leaf.index():
+        a, b = peft_pair(leaf, index, row.a, row.b)
+        np.testing.assert_allclose(2.0 * b @ a, updates[name], atol=1e-5, err_msg=name)
+
+
+def write_peft(name: str, place: Path, rslora: bool) -> tuple[torch.nn.Module, Path, Path]:
+    """PEFT's model of a family with a random adapter, and the folders of base and adapter."""
+    base, adapter = place / "base", place / "adapter"
+    model = build(name)
+    model.save_pretrained(base)
+    names = "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"
+    targets = rf".*language_model\..*\.({'|'.join(names)})" if "multimodal" in name else list(names)
+    config = peft.LoraConfig(r=4, lora_alpha=8, target_modules=targets, use_rslora=rslora, **PATTERNS)
+    adapted = peft.get_peft_model(model, config)
+    with torch.no_grad():
+        for key, value in adapted.named_parameters():
+            if "lora_B" in key:
+                value.normal_(std=0.1)
+    adapted.save_pretrained(adapter)
+    return adapted.eval(), base, adapter
+
+
+@pytest.mark.parametrize("stacked", [True, False])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in ALWAYS else [pytest.mark.slow]) for name in FAMILIES]
+)
+def test_logits_are_those_of_peft(tmp_path: Path, name: str, stacked: bool) -> None:
+    theirs, base, adapter = write_peft(name, tmp_path, rslora=stacked)
+    decoder = load_decoder(str(base), "float32", stacked)
+    found = attach(decoder, None, read_peft_adapter(adapter, known_products(decoder)), "float32")
+    assert not found.missing and found.rank == 4 and max(found.ranks.values()) == 10
+    decoder.run_on(None)
+    tokens = np.random.default_rng(0).integers(3, 90, (2, 20))
+    positions, segments = np.broadcast_to(np.arange(20), (2, 20)), np.ones((2, 20), int)
+    ours = np.asarray(decoder(tokens, positions, segments))
+    with torch.no_grad():
+        want = theirs(input_ids=torch.from_numpy(tokens)).logits.numpy()
+        plain = theirs.unload()(input_ids=torch.from_numpy(tokens)).logits.numpy()
+    np.testing.assert_allclose(ours, want, atol=2e-4)
+    assert np.abs(want - plain).max() > 0.05
+
+
+def test_an_adapter_of_another_model_is_named(tmp_path: Path) -> None:
+    _, _, adapter = write_peft("gemma4 experts", tmp_path, rslora=False)
+    build("qwen3").save_pretrained(tmp_path / "other")
+    decoder = load_decoder(str(tmp_path / "other"), "float32", stacked=True)
+    with pytest.raises(UserError) as caught:
+        attach(decoder, None, read_peft_adapter(adapter, known_products(decoder)), "float32")
+    assert "model.layers.2." in str(caught.value) and "base" in (caught.value.fix or "")
