@@ -8,12 +8,13 @@ from pathlib import Path
 from common.errors import UserError
 from common.safetensors import INDEX, Weights, read_weights
 from convert.adapters.adapter import METADATA, Adapter, Place, check_pairs, places
-from convert.adapters.peft import CONFIG, read_peft
+from convert.adapters.peft import read_peft
 from convert.config import ConvertConfig, ConvertInputs
 from convert.write.files import carried_files
 from convert.write.headers import FLOATS
 from convert.write.plan import Plan, make_plan
 from convert.write.quantized_plan import export_bytes
+from models.adapters.peft import CONFIG
 from models.families import read_spec, rows
 from models.leaf import Leaf
 from models.quant.layout import Mode

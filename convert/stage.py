@@ -13,7 +13,6 @@ from common.errors import UserError
 from common.files import PARTIAL, write_json
 from common.progress import bar
 from common.safetensors import INDEX
-from convert.adapters.peft import CONFIG, TENSORS, write_peft
 from convert.config import ConvertConfig, ConvertInputs
 from convert.prepare import Work, prepare
 from convert.proof import certificate as certificates
@@ -22,9 +21,11 @@ from convert.proof.verdict import Verdict, why_not
 from convert.write.files import Output, check_space
 from convert.write.journal import Journal
 from convert.write.merge import Change
+from convert.write.peft import write_peft
 from convert.write.quantized_plan import FOLDER as QUANTIZED
 from convert.write.quantized_plan import Export
 from convert.write.shards import write_files
+from models.adapters.peft import CONFIG, TENSORS
 
 MODEL, ADAPTER = "model", "adapter"
 

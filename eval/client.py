@@ -14,10 +14,10 @@ import httpx
 
 from common.errors import UserError
 from eval.benchmarks.layout import Problem
+from eval.benchmarks.prompts import Message, plain
 from eval.config import EvalConfig
 from eval.journal import Row
 
-Message = dict[str, str]
 TRIES = 6
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 15.0
 _RETRIED = {408, 409, 425, 429, 500, 502, 503, 504}
@@ -27,11 +27,6 @@ def seed_of(seed: int, task_id: str, sample: int | None = None) -> int:
     """A seed of 31 bits for a problem's request (`sample` None) or for one sample asked for singly."""
     text = f"{seed}/{task_id}" if sample is None else f"{seed}/{task_id}/{sample}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
-
-
-def plain(problem: Problem) -> list[Message]:
-    """The prompt file, word for word, as the user's one turn."""
-    return [{"role": "user", "content": problem.prompt}]
 
 
 class _Retry(Exception):

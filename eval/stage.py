@@ -17,9 +17,9 @@ from common.files import write_json
 from common.progress import Bar, bar, log
 from eval.benchmarks.checkout import benchmark_folder
 from eval.benchmarks.layout import Benchmark, Problem, load_benchmark
-from eval.benchmarks.prompts import digest, wording
+from eval.benchmarks.prompts import Message, digest, wording
 from eval.benchmarks.stored import load_completions
-from eval.client import Client, Message
+from eval.client import Client
 from eval.config import EvalConfig, EvalInputs
 from eval.grade.simulate import Simulator, Verdict, find_simulator
 from eval.grade.worker_pool import Workers, at_once, workers

@@ -12,12 +12,17 @@ from pathlib import Path
 
 from common.errors import UserError
 from eval.benchmarks.layout import Benchmark, Problem
-from eval.client import Message, plain
 from eval.config import EvalConfig
 
 SCRIPTS, GENERATOR = "scripts", "sv-generate"
 TASKS = ("spec-to-rtl", "code-complete-iccad2023")
+Message = dict[str, str]
 _NO_EXPLAIN = "prompt_no_explain_suffix"
+
+
+def plain(problem: Problem) -> list[Message]:
+    """The prompt file, word for word, as the user's one turn."""
+    return [{"role": "user", "content": problem.prompt}]
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ from pydantic import ValidationError
 
 from common.errors import UserError
 from eval.benchmarks.layout import Problem, load_benchmark
-from eval.benchmarks.prompts import digest, wording
-from eval.client import plain
+from eval.benchmarks.prompts import digest, plain, wording
 from eval.config import EvalConfig
 from eval.grade.extract import extract
 
