@@ -42,7 +42,7 @@ _MISMATCHES = re.compile(r"^Mismatches: (\d+) in \d+ samples$")
 
 
 @dataclass(frozen=True)
-class Row:
+class Compared:
     """One design's two verdicts."""
 
     task: str
@@ -100,18 +100,18 @@ def run_bare(problem: Problem, design: str, seconds: float) -> str:
         return log + (output("vvp", "-n", "program") if (Path(folder) / "program").exists() else "")
 
 
-def compare(problem: Problem, simulator: Simulator) -> list[Row]:
+def compare(problem: Problem, simulator: Simulator) -> list[Compared]:
     golden, rows = simulate.golden(problem, simulator), []
     reference = harness.reference_as_design(problem)
     for kind, design in [("reference", reference), *mutants(reference, problem.task_id)]:
         admission = admitted(design, problem.interface, simulator.limits.seconds)
         ours = admission if isinstance(admission, Verdict) else simulate.grade(problem, admission, golden, simulator)
         log = run_bare(problem, design, simulator.limits.seconds)
-        rows.append(Row(problem.task_id, kind, ours, official(log, design)))
+        rows.append(Compared(problem.task_id, kind, ours, official(log, design)))
     return rows
 
 
-def _print(name: str, rows: list[Row]) -> None:
+def _print(name: str, rows: list[Compared]) -> None:
     kinds = Counter(row.task for row in rows if row.kind not in BROKEN | {"reference"})
     few = {task: count for task, count in kinds.items() if count < 6}
     differing = [row for row in rows if row.differs]
@@ -138,7 +138,7 @@ def main() -> None:
         tempfile.tempdir = work
         with ProcessPoolExecutor(options.jobs) as pool:
             for folder in folders:
-                rows: list[Row] = []
+                rows: list[Compared] = []
                 problems = load_benchmark(str(folder)).problems[: options.problems]
                 for found in pool.map(partial(compare, simulator=simulator), problems):
                     rows += found

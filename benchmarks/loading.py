@@ -45,7 +45,7 @@ import json, sys, time
 from pathlib import Path
 import jax
 import jax.numpy as jnp
-from models.load import load_params
+from models.folder.load import load_params
 
 def kilobytes(key):
     return next(int(l.split()[1]) for l in Path("/proc/self/status").read_text().splitlines() if l.startswith(key))

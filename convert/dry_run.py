@@ -9,7 +9,7 @@ from common.files import read_json
 from common.stage import report
 from convert.config import ConvertConfig, ConvertInputs
 from convert.prepare import Work, prepare
-from convert.proof.verdict import why_not
+from convert.proof.outcome import why_not
 from convert.write.files import free_space
 from convert.write.shards import crew
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from common.errors import UserError
 from common.safetensors import INDEX, Weights, read_weights
-from convert.adapters.adapter import METADATA, Adapter, Place, check_pairs, places
+from convert.adapters.adapter import METADATA, Adapter, Site, check_pairs, sites
 from convert.adapters.peft import read_peft
 from convert.config import ConvertConfig, ConvertInputs
 from convert.write.files import carried_files
@@ -31,7 +31,7 @@ class Work:
     base_digest: str | None
     spec: DecoderSpec
     table: list[Leaf]
-    where: Mapping[str, Place]
+    where: Mapping[str, Site]
     """Every tensor of the base that an adapter could touch."""
     adapter: Adapter
     norms: dict[str, float]
@@ -61,7 +61,7 @@ def prepare(config: ConvertConfig, inputs: ConvertInputs) -> Work:
     base = read_weights(Path(inputs.base))
     spec = read_spec(inputs.base)
     table = rows(spec, stacked=True)
-    where = places(spec, [leaf for leaf in table if leaf.is_product])
+    where = sites(spec, [leaf for leaf in table if leaf.is_product])
     with ThreadPoolExecutor(1) as pool:  # the base is hashed while the adapter is read
         hashed = pool.submit(base_digest, inputs.base) if base.shards else None
         adapter = _read_adapter(source, config, spec, table, where)
@@ -97,7 +97,7 @@ def prepare(config: ConvertConfig, inputs: ConvertInputs) -> Work:
 
 
 def _read_adapter(
-    source: Path, config: ConvertConfig, spec: DecoderSpec, table: list[Leaf], where: Mapping[str, Place]
+    source: Path, config: ConvertConfig, spec: DecoderSpec, table: list[Leaf], where: Mapping[str, Site]
 ) -> Adapter:
     if (source / METADATA).is_file():
         # Orbax and JAX load while the base is hashed.
@@ -144,11 +144,11 @@ def _check_types(adapter: Adapter, base: Weights) -> None:
             raise UserError(what, where=name, fix="give the base in BF16, F16 or F32")
 
 
-def _missing(adapter: Adapter, where: Mapping[str, Place], base: Weights) -> list[str]:
+def _missing(adapter: Adapter, where: Mapping[str, Site], base: Weights) -> list[str]:
     if adapter.method == "full":
         return []
     targets = {where[name].target for name in adapter.pairs if name in where}
-    return sorted(n for n, place in where.items() if place.target in targets and n not in adapter.pairs)
+    return sorted(n for n, site in where.items() if site.target in targets and n not in adapter.pairs)
 
 
 def _refuse_gaps(adapter: Adapter, missing: list[str], config: ConvertConfig) -> None:

@@ -17,13 +17,13 @@ from convert.config import ConvertConfig, ConvertInputs
 from convert.prepare import Work, prepare
 from convert.proof import certificate as certificates
 from convert.proof.certificate import Ledger, certificate, ledger_of
-from convert.proof.verdict import Verdict, why_not
+from convert.proof.outcome import Outcome, why_not
 from convert.write.files import Output, check_space
-from convert.write.journal import Journal
 from convert.write.merge import Change
 from convert.write.peft import write_peft
 from convert.write.quantized_plan import FOLDER as QUANTIZED
 from convert.write.quantized_plan import Export
+from convert.write.resume import Finished
 from convert.write.shards import write_files
 from models.adapters.peft import CONFIG, TENSORS
 
@@ -44,18 +44,18 @@ def run(config: ConvertConfig, inputs: ConvertInputs, out: Path) -> dict[str, An
         from convert.write.quantize import export  # noqa: PLC0415 JAX is loaded only for those that need it
 
         quantized = export(output, out / MODEL, config.quantize)
-    verdict = Verdict(unproved)
+    outcome = Outcome(unproved)
     if unproved is None and inputs.probes is not None:
         from convert.proof.probe import verify  # noqa: PLC0415
 
-        verdict = verify(work, out / MODEL, Path(inputs.probes), config.max_kl)
+        outcome = verify(work, out / MODEL, Path(inputs.probes), config.max_kl)
     ledger = ledger_of(work, changes)
-    proof = certificate(work, ledger, verdict, output.digests)
+    proof = certificate(work, ledger, outcome, output.digests)
     if quantized is not None:
         proof["quantized"] = quantized.summary()
     write_json(out / certificates.NAME, proof)
-    Journal(out, "").close()
-    return _metrics(work, ledger, output, verdict, quantized, streamed, time.monotonic() - start)
+    Finished(out, "").close()
+    return _metrics(work, ledger, output, outcome, quantized, streamed, time.monotonic() - start)
 
 
 def _keep_inputs(out: Path, base: Path, adapter: Path) -> None:
@@ -70,20 +70,20 @@ def _write(config: ConvertConfig, work: Work, out: Path) -> tuple[Output, dict[s
     for name in (certificates.NAME, certificates.NAME + PARTIAL):
         (out / name).unlink(missing_ok=True)
     identity = [work.base_digest, work.adapter.digest, str(work.adapter.weights), config.max_shard_size]
-    journal = Journal(out, json.dumps(identity))
-    journal.resume((MODEL, ADAPTER, QUANTIZED), [f"{MODEL}/{file.name}" for file in work.plan.files])
-    check_space(out, work.bytes - sum(done.size for done in journal.done.values()))
+    finished = Finished(out, json.dumps(identity))
+    finished.resume((MODEL, ADAPTER, QUANTIZED), [f"{MODEL}/{file.name}" for file in work.plan.files])
+    check_space(out, work.bytes - sum(done.size for done in finished.done.values()))
     output = Output(out)
-    output.digests.update({name: done.sha256 for name, done in journal.done.items()})
+    output.digests.update({name: done.sha256 for name, done in finished.done.items()})
     with bar("convert", work.plan.tensors, "tensors") as progress:
-        write_files(output, MODEL, work.plan, work.adapter, journal, progress)
+        write_files(output, MODEL, work.plan, work.adapter, finished, progress)
     if work.plan.index is not None:
         output.write(f"{MODEL}/{INDEX}", work.plan.index)
     for name in work.carried:
         output.copy(work.base.folder / name, f"{MODEL}/{name}")
     if work.exported:
         _export(output, work)
-    return output, {tensor: change for done in journal.done.values() for tensor, change in done.changes.items()}
+    return output, {tensor: change for done in finished.done.values() for tensor, change in done.changes.items()}
 
 
 def _export(output: Output, work: Work) -> None:
@@ -98,7 +98,7 @@ def _metrics(
     work: Work,
     ledger: Ledger,
     output: Output,
-    verdict: Verdict,
+    outcome: Outcome,
     quantized: Export | None,
     streamed: float,
     seconds: float,
@@ -109,15 +109,15 @@ def _metrics(
         "source": work.adapter.source,
         "step": work.adapter.step,
         "tensors": work.plan.tensors,
-        "merged": len(ledger.places),
+        "merged": len(ledger.sites),
         "missing": len(work.missing),
         "bytes": output.size,
         "seconds": round(seconds, 3),
         "write_seconds": round(streamed, 3),
         "kept_min": min(kept) if kept else None,
         "kept_mean": sum(kept) / len(kept) if kept else None,
-        "kl_mean": verdict.kl_mean,
-        "kl_max": verdict.kl_max,
+        "kl_mean": outcome.kl_mean,
+        "kl_max": outcome.kl_max,
         **({} if quantized is None else {f"quantized_{k}": v for k, v in quantized.summary().items()}),
         **{f"sha256 {name}": digest for name, digest in sorted(output.digests.items())},
     }

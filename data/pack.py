@@ -10,7 +10,7 @@ from itertools import islice
 
 import numpy as np
 
-from models.text.packed_rows import Row
+from models.text.packed_rows import PackedRow
 
 Tokens = tuple[np.ndarray, np.ndarray]
 """Ids int32 [t] and mask bool [t] of one conversation."""
@@ -19,12 +19,12 @@ WINDOW = 8192
 OPEN_ROWS = 512
 
 
-def _row(parts: list[Tokens]) -> Row:
+def _row(parts: list[Tokens]) -> PackedRow:
     ids, masks = zip(*parts, strict=True)
-    return Row(np.concatenate(ids), np.concatenate(masks), np.array([len(one) for one in ids], np.int32))
+    return PackedRow(np.concatenate(ids), np.concatenate(masks), np.array([len(one) for one in ids], np.int32))
 
 
-def one_each(conversations: Iterable[Tokens]) -> Iterator[Row]:
+def one_each(conversations: Iterable[Tokens]) -> Iterator[PackedRow]:
     """No packing: a conversation per row."""
     for tokens in conversations:
         yield _row([tokens])
@@ -32,7 +32,7 @@ def one_each(conversations: Iterable[Tokens]) -> Iterator[Row]:
 
 def best_fit(
     conversations: Iterable[Tokens], max_length: int, window: int = WINDOW, open_rows: int = OPEN_ROWS
-) -> Iterator[Row]:
+) -> Iterator[PackedRow]:
     """Yield packed rows. Every conversation is at most `max_length` tokens and stays whole."""
     rows: dict[int, list[Tokens]] = {}
     room: list[tuple[int, int]] = []  # (tokens left, row), sorted: the tightest fit is the first that is large enough

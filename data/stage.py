@@ -25,7 +25,7 @@ from data.pack import Tokens, best_fit, one_each
 from data.report import report
 from data.sources.files import count_rows
 from data.window import Size, windows
-from models.text.packed_rows import Row, write_shards
+from models.text.packed_rows import PackedRow, write_shards
 from models.text.prompt import Message, load_tokenizer, prompt_ids, template_digest
 
 PROBES = 8
@@ -127,7 +127,7 @@ def _set_aside(aside: BinaryIO, count: int) -> Iterator[Tokens]:
         yield np.load(aside), np.load(aside)
 
 
-def _packer(config: DataConfig) -> Callable[[Iterable[Tokens]], Iterator[Row]]:
+def _packer(config: DataConfig) -> Callable[[Iterable[Tokens]], Iterator[PackedRow]]:
     return one_each if config.packing == "none" else lambda tokens: best_fit(tokens, config.max_length)
 
 

@@ -16,7 +16,7 @@ from common.errors import UserError
 from eval.benchmarks.layout import Problem
 from eval.benchmarks.prompts import Message, plain
 from eval.config import EvalConfig
-from eval.journal import Row
+from eval.journal import Sample
 
 TRIES = 6
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 15.0
@@ -170,7 +170,7 @@ class Client:
                 fix="check the model's name, eval.max_tokens and the server's limits",
             ) from None
 
-    async def samples(self, problem: Problem, have: set[int]) -> list[Row]:
+    async def samples(self, problem: Problem, have: set[int]) -> list[Sample]:
         """The samples of a problem that `have` lacks, as rows of samples.jsonl."""
         together = seed_of(self.config.seed, problem.task_id)
         first = await self._first(problem, together)
@@ -178,11 +178,11 @@ class Client:
         rest = [i for i in range(len(first), self.config.samples) if i not in have]
         return rows + list(await asyncio.gather(*(self._single(problem, i) for i in rest)))
 
-    async def more(self, problem: Problem, wanted: Iterable[int]) -> list[Row]:
+    async def more(self, problem: Problem, wanted: Iterable[int]) -> list[Sample]:
         """Further samples of a problem, each asked for singly."""
         return list(await asyncio.gather(*(self._single(problem, i) for i in wanted)))
 
-    async def _single(self, problem: Problem, sample: int) -> Row:
+    async def _single(self, problem: Problem, sample: int) -> Sample:
         seed = seed_of(self.config.seed, problem.task_id, sample)
         try:
             return _row(problem, sample, seed, (await self._ask(self._payload(problem, seed, 1)))[0])
@@ -190,7 +190,7 @@ class Client:
             raise UserError(f"the server refused a request it took before: {refusal}", where=problem.task_id) from None
 
 
-def _row(problem: Problem, sample: int, seed: int, choice: Choice) -> Row:
+def _row(problem: Problem, sample: int, seed: int, choice: Choice) -> Sample:
     return {
         "task_id": problem.task_id,
         "sample": sample,

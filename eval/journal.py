@@ -8,14 +8,14 @@ from typing import Any
 
 from common.files import write_text
 
-Row = dict[str, Any]
+Sample = dict[str, Any]
 
 
-def _key(row: Row) -> tuple[str, int]:
+def _key(row: Sample) -> tuple[str, int]:
     return row["task_id"], row["sample"]
 
 
-def _line(row: Row) -> str:
+def _line(row: Sample) -> str:
     return json.dumps(row) + "\n"
 
 
@@ -24,7 +24,7 @@ class Journal:
 
     def __init__(self, path: Path):
         self.path, self.lock = path, threading.Lock()
-        self.rows: dict[tuple[str, int], Row] = {}
+        self.rows: dict[tuple[str, int], Sample] = {}
         content = path.read_bytes() if path.exists() else b""
         for line in content.split(b"\n")[:-1]:
             try:
@@ -36,7 +36,7 @@ class Journal:
             self.sort()
         self.file = open(path, "ab")
 
-    def append(self, rows: list[Row]) -> None:
+    def append(self, rows: list[Sample]) -> None:
         """Add rows whose keys are new, durably. Any thread may call this; `rows` is replaced, never changed."""
         with self.lock:
             fresh = [row for row in rows if _key(row) not in self.rows]

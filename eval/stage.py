@@ -23,7 +23,7 @@ from eval.client import Client
 from eval.config import EvalConfig, EvalInputs
 from eval.grade.simulate import Simulator, Verdict, find_simulator
 from eval.grade.worker_pool import Workers, at_once, workers
-from eval.journal import Journal, Row
+from eval.journal import Journal, Sample
 from eval.sandbox.run import MIB, Limits, find_confinement
 from eval.score.summary import metrics_of, summarize
 from eval.self_test import self_test
@@ -46,14 +46,14 @@ class _Session:
     start: float = field(default_factory=time.monotonic)
     generation_seconds: float = 0.0
     goldens: dict[str, Verdict] = field(default_factory=dict)
-    pending: list[Row] = field(default_factory=list)
+    pending: list[Sample] = field(default_factory=list)
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def golden(self, problem: Problem) -> Verdict:
         found = self.goldens[problem.task_id] = await self.pool.golden(problem)
         return found
 
-    async def keep(self, result: Row) -> None:
+    async def keep(self, result: Sample) -> None:
         """Write a result durably, together with those that came while the disk was busy with others."""
         self.pending.append(result)
         async with self.writing:
@@ -74,7 +74,7 @@ class _Session:
             for row in rows:
                 group.create_task(self.sample(problem, row, golden))
 
-    async def sample(self, problem: Problem, row: Row, golden: "asyncio.Task[Verdict]") -> None:
+    async def sample(self, problem: Problem, row: Sample, golden: "asyncio.Task[Verdict]") -> None:
         key = (row["task_id"], row["sample"])
         if key not in self.results.rows:
             verdict = await self.pool.grade(problem, row["completion"], await golden)
@@ -83,7 +83,7 @@ class _Session:
         self.progress.advance(1, f"{len(self.samples.rows)} written, {passed} passed")
 
 
-def shown(verdict: Verdict) -> Row:
+def shown(verdict: Verdict) -> Sample:
     """What a line of results.jsonl says of a verdict."""
     first = None
     if verdict.first_time is not None:

@@ -85,16 +85,19 @@ class Decoder(nnx.Module):
         scale = jnp.asarray(self.spec.embed_scale, table.dtype)
         return plain(table[tokens]).astype(jnp.float32) * scale.astype(jnp.float32)
 
-    def extras(self, tokens: jax.Array, x: jax.Array) -> jax.Array | None:
+    def per_layer_inputs(self, tokens: jax.Array, x: jax.Array) -> jax.Array | None:
         """Per-layer embeddings [y b t p] of tokens [b t] whose embeddings are x [b t d]; None where there are none."""
-        if self.spec.extra is None:
+        if self.spec.per_layer_input is None:
             return None
-        table, w, norm = (getattr(self, name)[...] for name in ("extra_embed", "extra_in", "extra_in_norm"))
+        table, w, norm = (
+            getattr(self, name)[...]
+            for name in ("per_layer_embed", "per_layer_model_projection", "per_layer_projection_norm")
+        )
         x = x.astype(w.dtype)
         context = jnp.einsum("btd,ypd->ybtp", x, w, preferred_element_type=jnp.float32).astype(x.dtype)
         context = context * jnp.asarray(self.spec.width**-0.5, x.dtype)
         context = rms_norm(context, norm, self.spec.norm_eps, self.spec.norm_offset)
-        own = jnp.moveaxis(plain(table[tokens]), 2, 0) * jnp.asarray(self.spec.extra.dim**0.5, table.dtype)
+        own = jnp.moveaxis(plain(table[tokens]), 2, 0) * jnp.asarray(self.spec.per_layer_input.dim**0.5, table.dtype)
         return (context + own) * jnp.asarray(2.0**-0.5, x.dtype)
 
     def logits(self, x: jax.Array) -> jax.Array:
@@ -133,8 +136,11 @@ class Decoder(nnx.Module):
             return self._one_by_one(tokens, positions, segments)[0]
         x = self.embedded(tokens)
         masks = self._masks(positions, segments)
-        extras = self.extras(tokens, x)
-        by_kind = {k: None if extras is None else extras[jnp.array(self.spec.numbers(k))] for k in self.spec.kinds}
+        per_layer_inputs = self.per_layer_inputs(tokens, x)
+        by_kind = {
+            k: None if per_layer_inputs is None else per_layer_inputs[jnp.array(self.spec.numbers(k))]
+            for k in self.spec.kinds
+        }
         return _Walk(self, positions, segments, masks, by_kind, remat, unroll=not scan).run(x)
 
     def prefill_hidden(self, tokens: jax.Array) -> tuple[jax.Array, tuple[KV, ...]]:
@@ -153,13 +159,13 @@ class Decoder(nnx.Module):
     ) -> tuple[jax.Array, Lent]:
         masks = self._masks(positions, segments)
         x = self.embedded(tokens)
-        extras = self.extras(tokens, x)
+        per_layer_inputs = self.per_layer_inputs(tokens, x)
         kept: Lent = {}
         for i, layer in enumerate(self.layers):
-            extra = None if extras is None else extras[i]
+            per_layer_input = None if per_layer_inputs is None else per_layer_inputs[i]
             look = _Look(self.attention, segments, masks[layer.spec.kind], kept)
-            x, kv = _run(layer, x, positions, look, extra)
-            if layer.spec.kv_from is None:
+            x, kv = _run(layer, x, positions, look, per_layer_input)
+            if layer.spec.shared_kv is None:
                 kept[i] = kv
         return x, kept
 
@@ -173,7 +179,7 @@ class _Walk:
         positions: jax.Array,
         segments: jax.Array,
         masks: Masks,
-        extras: Mapping[str, jax.Array | None],
+        per_layer_inputs: Mapping[str, jax.Array | None],
         remat: Remat,
         unroll: bool,
     ):
@@ -181,7 +187,7 @@ class _Walk:
         self.attention, self.segments, self.masks = decoder.attention, segments, masks
         self.kinds = [layer.kind for layer in decoder.spec.layers]
         self.split = {kind: nnx.split(stack, decoder.trained, ...) for kind, stack in decoder.stacks.items()}
-        self.each = {kind: (self.split[kind][1], extras[kind]) for kind in self.split}
+        self.each = {kind: (self.split[kind][1], per_layer_inputs[kind]) for kind in self.split}
         """What is scanned over, by kind: trained parameters and per-layer embeddings."""
         self.lent: Lent = {}
 
@@ -196,11 +202,11 @@ class _Walk:
         graph, _, frozen = self.split[kind]
 
         def step(x: jax.Array, each: tuple[Any, tuple[nnx.State, jax.Array | None]]) -> tuple[jax.Array, KV]:
-            number, (trained, extra) = each
+            number, (trained, per_layer_input) = each
             own = jax.tree.map(lambda stack: stack[number], frozen)
             layer = nnx.merge(graph, trained, own)
             look = _Look(self.attention, self.segments, self.masks[kind], self.lent)
-            return _run(layer, x, self.positions, look, extra)
+            return _run(layer, x, self.positions, look, per_layer_input)
 
         return step if self.remat == "none" else jax.checkpoint(step, policy=POLICIES[self.remat], prevent_cse=False)
 
@@ -267,16 +273,16 @@ class _Look:
 
 
 def _run(
-    layer: Layer, x: jax.Array, positions: jax.Array, look: _Look, extra: jax.Array | None
+    layer: Layer, x: jax.Array, positions: jax.Array, look: _Look, per_layer_input: jax.Array | None
 ) -> tuple[jax.Array, KV]:
     """The layer's output, and the keys and values it used."""
     used: list[KV] = []
 
     def attend(q: jax.Array, own: KV | None) -> jax.Array:
         if own is None:
-            assert layer.spec.kv_from is not None, "a layer without keys of its own borrows them"
-            own = look.lent[layer.spec.kv_from]
+            assert layer.spec.shared_kv is not None, "a layer without keys of its own borrows them"
+            own = look.lent[layer.spec.shared_kv]
         used.append(own)
         return look.attention(q, *own, look.segments, look.mask, layer.spec)
 
-    return layer(x, positions, attend, extra), used[0]
+    return layer(x, positions, attend, per_layer_input), used[0]

@@ -16,7 +16,7 @@ def route(scores: jax.Array, per_expert: jax.Array, spec: Experts) -> tuple[jax.
     """Router scores [b t e] -> chosen experts [b t c] and their weights, float32: shares of the chosen that sum to one,
     each times its expert's scale [e]."""
     shares = jax.nn.softmax(scores.astype(jnp.float32), axis=-1)
-    weights, chosen = jax.lax.top_k(shares, spec.chosen)
+    weights, chosen = jax.lax.top_k(shares, spec.top_k)
     weights /= jnp.sum(weights, axis=-1, keepdims=True)
     return chosen, weights * per_expert.astype(jnp.float32)[chosen]
 

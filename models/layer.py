@@ -22,10 +22,10 @@ EQUATIONS = {
     "gate_up": "btd,sfd->btsf",
     "down": "btf,df->btd",
     "router": "btd,ed->bte",
-    "extra_gate": "btd,pd->btp",
-    "extra_out": "btp,dp->btd",
+    "per_layer_input_gate": "btd,pd->btp",
+    "per_layer_projection": "btp,dp->btd",
 }
-UNROUNDED = ("o", "down", "extra_out", "router")
+UNROUNDED = ("o", "down", "per_layer_projection", "router")
 """Products whose result joins the residual stream or decides on experts: it stays in float32."""
 ACTIVATIONS = {"gelu": partial(jax.nn.gelu, approximate=True), "silu": jax.nn.silu}
 
@@ -125,21 +125,26 @@ class Layer(nnx.Module):
     def norm(self, name: str, x: jax.Array) -> jax.Array:
         return rms_norm(x, getattr(self, name)[...], self.eps, self.offset)
 
-    def __call__(self, x: jax.Array, positions: jax.Array, attend: Attend, extra: jax.Array | None = None) -> jax.Array:
-        """The residual stream x [b t d] in float32, positions [b t], extra [b t p] -> [b t d]."""
+    def __call__(
+        self, x: jax.Array, positions: jax.Array, attend: Attend, per_layer_input: jax.Array | None = None
+    ) -> jax.Array:
+        """The residual stream x [b t d] in float32, positions [b t], per_layer_input [b t p] -> [b t d]."""
         spec = self.spec
         h = self.norm("input_norm", x)
         q = self.q(h)
         q = rotate(self.norm("q_norm", q) if spec.qk_norm else q, positions, spec.rope)
-        own = None if spec.kv_from is not None else self.keys_values(h, positions)
+        own = None if spec.shared_kv is not None else self.keys_values(h, positions)
         out = self.o(attend(q, own))
         x = x + (self.norm("post_attention_norm", out) if spec.post_norms else out)
         out = self.mlp(self.norm("pre_mlp_norm", x))
         if spec.experts is not None:
             out = self.norm("post_dense_norm", out) + self.norm("post_experts_norm", self.mixture(x))
         x = x + (self.norm("post_mlp_norm", out) if spec.post_norms else out)
-        if extra is not None:
-            x = x + self.norm("extra_norm", self.sub("extra_out")(self.activate(self.sub("extra_gate")(x)) * extra))
+        if per_layer_input is not None:
+            x = x + self.norm(
+                "per_layer_input_norm",
+                self.sub("per_layer_projection")(self.activate(self.sub("per_layer_input_gate")(x)) * per_layer_input),
+            )
         return x * self.sub("scalar")[...].astype(x.dtype) if spec.scalar else x
 
     def sub(self, name: str) -> Any:

@@ -18,7 +18,7 @@ from common.errors import UserError
 
 LAYER = "l"
 RANK = "r"
-TOKEN_TABLES = ("embed", "extra_embed", "unembed")
+TOKEN_TABLES = ("embed", "per_layer_embed", "unembed")
 
 
 @dataclass(frozen=True)

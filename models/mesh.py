@@ -120,7 +120,7 @@ def auto_mesh(
     )
 
 
-def place(mesh: Mesh, letters: Iterable[str], shape: tuple[int, ...]) -> NamedSharding:
+def sharding_of(mesh: Mesh, letters: Iterable[str], shape: tuple[int, ...]) -> NamedSharding:
     """Sharding of an array with these axes; an axis that does not divide is replicated."""
     taken: set[str] = set()
     names: list[str | None] = []
@@ -133,16 +133,18 @@ def place(mesh: Mesh, letters: Iterable[str], shape: tuple[int, ...]) -> NamedSh
     return NamedSharding(mesh, PartitionSpec(*names))
 
 
-def weight_place(mesh: Mesh, leaf: Leaf) -> NamedSharding:
-    return place(mesh, leaf.letters, leaf.shape)
+def weight_sharding(mesh: Mesh, leaf: Leaf) -> NamedSharding:
+    return sharding_of(mesh, leaf.letters, leaf.shape)
 
 
-def lora_places(mesh: Mesh, leaf: Leaf, a: tuple[int, ...], b: tuple[int, ...]) -> tuple[NamedSharding, NamedSharding]:
+def lora_shardings(
+    mesh: Mesh, leaf: Leaf, a: tuple[int, ...], b: tuple[int, ...]
+) -> tuple[NamedSharding, NamedSharding]:
     a_axes, b_axes = lora_axes(leaf)
-    return place(mesh, a_axes, a), place(mesh, b_axes, b)
+    return sharding_of(mesh, a_axes, a), sharding_of(mesh, b_axes, b)
 
 
-def batch_place(mesh: Mesh) -> NamedSharding:
+def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Batches [b t] are spread over `data` and `fsdp`."""
     return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
 

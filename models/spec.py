@@ -34,10 +34,10 @@ class Rope:
 
 @dataclass(frozen=True)
 class Experts:
-    """A mixture of experts beside the dense MLP: each token goes to `chosen` of `count`, each `dim` wide."""
+    """A mixture of experts beside the dense MLP: each token goes to its `top_k` of `count`, each `dim` wide."""
 
     count: int
-    chosen: int
+    top_k: int
     dim: int
 
 
@@ -63,13 +63,13 @@ class LayerSpec:
     """Whether the attention's and the MLP's outputs are normed too."""
     scalar: bool = False
     """Whether the layer's output is multiplied by a weight."""
-    kv_from: int | None = None
+    shared_kv: int | None = None
     """The earlier layer whose keys and values this one borrows; it has none of its own."""
     experts: Experts | None = None
 
 
 @dataclass(frozen=True)
-class Extra:
+class PerLayerInput:
     """Per-layer embeddings (Gemma 4 E2B): every layer reads `dim` numbers of its own for each token."""
 
     vocab: int
@@ -91,7 +91,7 @@ class DecoderSpec:
     """Norms multiply by (offset + weight)."""
     tied: bool = True
     """Whether the logits are products with the embedding, or with a table of their own."""
-    extra: Extra | None = None
+    per_layer_input: PerLayerInput | None = None
     carried: tuple[str, ...] = ()
     """Starts of the names of HF tensors that this decoder does not read and every copy of the model keeps."""
 
@@ -110,14 +110,14 @@ class DecoderSpec:
     @property
     def lenders(self) -> frozenset[int]:
         """Layers whose keys and values others borrow."""
-        return frozenset(layer.kv_from for layer in self.layers if layer.kv_from is not None)
+        return frozenset(layer.shared_kv for layer in self.layers if layer.shared_kv is not None)
 
     @property
     def parts(self) -> tuple[range, ...]:
         """Layers in parts that are walked one after another: before the first lender, lenders, borrowers."""
         if not self.lenders:
             return (range(len(self.layers)),)
-        first = next(i for i, layer in enumerate(self.layers) if layer.kv_from is not None)
+        first = next(i for i, layer in enumerate(self.layers) if layer.shared_kv is not None)
         cuts = [0, min(self.lenders), first, len(self.layers)]
         return tuple(range(a, b) for a, b in pairwise(cuts) if a < b)
 

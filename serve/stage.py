@@ -16,13 +16,13 @@ from common.stage import METRICS
 from models.adapters.lora import attach, known_products
 from models.adapters.peft import read_peft_adapter
 from models.families import read_spec
-from models.load import load_decoder
+from models.folder.load import load_decoder
 from models.mesh import serving_mesh
+from models.text.eos_ids import eos_ids
 from models.text.prompt import load_tokenizer, prompt_ids, template_digest
 from serve.api.jobs import Hub
 from serve.api.server import Model, build_app
 from serve.config import ServeConfig, ServeInputs
-from serve.endings import end_ids
 from serve.engine.engine import Engine
 from serve.engine.metrics import Metrics
 from serve.engine.programs import Programs
@@ -80,7 +80,7 @@ def build_engine(
         slots=config.slots,
         max_length=config.max_length,
         steps=config.decode_steps,
-        end_ids=end_ids(folder, tokenizer),
+        eos_ids=eos_ids(folder, tokenizer),
     )
     scheduler = Scheduler(config.slots, PREFILL_LENGTHS * config.max_length)
     engine = Engine(programs, scheduler, max_waiting=config.max_waiting, metrics=Metrics(), deliver=lambda events: None)

@@ -24,6 +24,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 CONFIGS = {f"{room}.config" for room in ("models", "data", "train", "convert", "serve", "eval")}
 """What the conductor may import of the other rooms; these import nothing heavy, so that it starts at once."""
+MOST_ROOMS = 14
 HEAVY = {"jax", "jaxlib", "flax", "optax", "qwix", "orbax", "grain", "transformers", "torch", "numpy", "datasets"}
 FILES = sorted(path for room in ROOMS for path in (REPO / room).rglob("*.py"))
 
@@ -94,18 +95,45 @@ def test_configs_import_in_milliseconds(room: str):
     assert inside <= {"common.schema", "models.config"}
 
 
-def test_no_cycles():
-    graph = {module_of(path): {name for _, name in imports(path, KNOWN) if name in KNOWN} for path in FILES}
+def wing_of(module: str) -> str:
+    """A room's wing (`eval.grade`), or a module that stands in the room itself (`eval.stage`)."""
+    return ".".join(module.split(".")[:2])
+
+
+def assert_acyclic(graph: dict[str, set[str]]) -> None:
     state: dict[str, str] = {}
 
-    def visit(module: str, trail: tuple[str, ...]) -> None:
-        if state.get(module) == "open":
-            pytest.fail(" -> ".join([*trail[trail.index(module) :], module]))
-        if module not in state:
-            state[module] = "open"
-            for name in sorted(graph[module] - {module}):
-                visit(name, (*trail, module))
-            state[module] = "done"
+    def visit(node: str, trail: tuple[str, ...]) -> None:
+        if state.get(node) == "open":
+            pytest.fail(" -> ".join([*trail[trail.index(node) :], node]))
+        if node not in state:
+            state[node] = "open"
+            for name in sorted(graph.get(node, set()) - {node}):
+                visit(name, (*trail, node))
+            state[node] = "done"
 
-    for module in sorted(graph):
-        visit(module, ())
+    for node in sorted(graph):
+        visit(node, ())
+
+
+def test_no_cycles():
+    graph = {module_of(path): {name for _, name in imports(path, KNOWN) if name in KNOWN} for path in FILES}
+    assert_acyclic(graph)
+    wings: dict[str, set[str]] = {}
+    for module, names in graph.items():
+        wings.setdefault(wing_of(module), set()).update(map(wing_of, names))
+    assert_acyclic(wings)
+
+
+@pytest.mark.parametrize(
+    "folder", sorted({path.parent for path in FILES}), ids=lambda p: p.relative_to(REPO).as_posix()
+)
+def test_a_wing_is_seen_at_a_glance(folder: Path):
+    modules = [path for path in folder.glob("*.py") if not path.stem.startswith("__")]
+    inner = [path for path in folder.iterdir() if (path / "__init__.py").is_file()]
+    assert len(modules) + len(inner) <= MOST_ROOMS
+
+
+def test_files_are_comfortable_rooms():
+    lengths = sorted(len(path.read_text(encoding="utf-8").splitlines()) for path in FILES if path.stem != "__init__")
+    assert lengths[len(lengths) // 2] <= 120 and lengths[-1] <= 300

@@ -8,7 +8,7 @@ from common.schema import InputPath, Section
 from models.config import AttentionName, HardwareConfig
 
 VERSION = 3
-Target = Literal["q", "kv", "o", "gate_up", "down", "router", "extra_gate", "extra_out"]
+Target = Literal["q", "kv", "o", "gate_up", "down", "router", "per_layer_input_gate", "per_layer_projection"]
 
 
 class LoraConfig(Section):
@@ -17,7 +17,7 @@ class LoraConfig(Section):
     targets: tuple[Target, ...] = Field(
         default=("q", "kv", "o", "gate_up", "down"),
         min_length=1,
-        description="Products to adapt; router is a mixture of experts', extra_gate and extra_out are Gemma 4 E2B's",
+        description="Products to adapt; router is a mixture of experts', per_layer_* are Gemma 4 E2B's",
     )
 
 

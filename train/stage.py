@@ -19,8 +19,8 @@ from models.adapters.lora import add_lora, attach, known_products
 from models.adapters.peft import read_peft_adapter
 from models.decoder import Decoder
 from models.families import read_spec, rows
-from models.load import load_decoder, random_decoder
-from models.mesh import batch_place, check_batch, make_mesh
+from models.folder.load import load_decoder, random_decoder
+from models.mesh import batch_sharding, check_batch, make_mesh
 from models.text.packed_rows import count_rows, open_batches
 from models.weights.files import base_digest
 from train.checkpoint import Checkpoints
@@ -124,7 +124,7 @@ class Loop:
     ):
         self.config, self.trainer, self.data, self.out = config, trainer, data, out
         self.max_length, self.buckets = dataset["max_length"], tuple(dataset.get("buckets", ()))
-        self.place = batch_place(mesh)
+        self.sharding = batch_sharding(mesh)
 
     def run(self, trained: nnx.State, frozen: nnx.State, steps: int) -> None:
         config = self.config
@@ -169,7 +169,7 @@ class Loop:
     def start_state(self, trained: nnx.State) -> Any:
         """Adam's moments placed as the weights they belong to, counters everywhere."""
         state = self.trainer.optimizer.init(trained)
-        everywhere = NamedSharding(self.place.mesh, PartitionSpec())
+        everywhere = NamedSharding(self.sharding.mesh, PartitionSpec())
         return jax.tree.map(lambda a: a if a.ndim else jax.device_put(a, everywhere), state)
 
     def batches(self, split: str, seed: int, epochs: int | None = None) -> Any:
@@ -185,7 +185,7 @@ class Loop:
         )
 
     def on_devices(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-        return {name: jax.make_array_from_process_local_data(self.place, a) for name, a in batch.items()}
+        return {name: jax.make_array_from_process_local_data(self.sharding, a) for name, a in batch.items()}
 
     def validate(self, trained: nnx.State, frozen: nnx.State, step: int, journal: TrainingLog) -> None:
         """Mean loss per supervised token over the validation rows (each at most once)."""

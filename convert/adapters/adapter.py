@@ -15,7 +15,7 @@ ANOTHER_MODEL = "the adapter belongs to another model: name the base that it was
 
 
 @dataclass(frozen=True)
-class Place:
+class Site:
     """Where a tensor stands in the model: the recipe's name of the target, and the layer (None: outside the layers)."""
 
     target: str
@@ -27,7 +27,7 @@ class Pair:
     """delta = scale * B @ A, for the HF tensor `name` of shape [out, in]."""
 
     name: str
-    place: Place
+    site: Site
     rank: int
     scale: float
     load: Callable[[], tuple[np.ndarray, np.ndarray]]
@@ -39,7 +39,7 @@ class Value:
     """A trained tensor in HF's own layout."""
 
     name: str
-    place: Place
+    site: Site
     shape: tuple[int, ...]
     load: Callable[[], np.ndarray]
 
@@ -67,16 +67,16 @@ class Adapter:
     """Its configuration says that some layers are left out on purpose."""
 
 
-def places(spec: DecoderSpec, table: list[Leaf]) -> dict[str, Place]:
-    """Every HF tensor of the table with its place."""
-    return {name: place_of(spec, leaf, index) for leaf in table for name, index in leaf.index()}
+def sites(spec: DecoderSpec, table: list[Leaf]) -> dict[str, Site]:
+    """Every HF tensor of the table with its site."""
+    return {name: site_of(spec, leaf, index) for leaf in table for name, index in leaf.index()}
 
 
-def place_of(spec: DecoderSpec, leaf: Leaf, index: tuple[int, ...]) -> Place:
+def site_of(spec: DecoderSpec, leaf: Leaf, index: tuple[int, ...]) -> Site:
     at = dict(zip(leaf.stacked, index, strict=True))
     if LAYER not in at:
-        return Place(leaf.target, None)
-    return Place(leaf.target, spec.numbers(leaf.path.rsplit(".", 1)[0])[at[LAYER]])
+        return Site(leaf.target, None)
+    return Site(leaf.target, spec.numbers(leaf.path.rsplit(".", 1)[0])[at[LAYER]])
 
 
 def check_pairs(adapter: Adapter, base: Weights) -> dict[str, float]:

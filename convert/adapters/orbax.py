@@ -16,7 +16,7 @@ from absl import logging
 
 from common.errors import UserError
 from common.files import read_json
-from convert.adapters.adapter import ANOTHER_MODEL, METADATA, Adapter, Pair, Value, place_of
+from convert.adapters.adapter import ANOTHER_MODEL, METADATA, Adapter, Pair, Value, site_of
 from convert.config import ConvertConfig
 from models.leaf import RANK, Leaf, lora_axes, lora_shapes, peft_pair, to_hf
 from models.spec import DecoderSpec
@@ -218,7 +218,7 @@ def _pairs(spec: DecoderSpec, leaf: Leaf, rank: int, scale: float, arrays: Mappi
     shapes = lora_shapes(leaf, rank)
     a, b = (_array(arrays, key, shape) for key, shape in zip(_keys(leaf), shapes, strict=True))
     return [
-        Pair(name, place_of(spec, leaf, index), rank, scale, partial(_one_pair, leaf, index, a, b))
+        Pair(name, site_of(spec, leaf, index), rank, scale, partial(_one_pair, leaf, index, a, b))
         for name, index in leaf.index()
     ]
 
@@ -231,7 +231,7 @@ def _one_pair(leaf: Leaf, index: tuple[int, ...], a: np.ndarray, b: np.ndarray) 
 def _values(spec: DecoderSpec, leaf: Leaf, arrays: Mapping[str, np.ndarray]) -> list[Value]:
     array = _array(arrays, leaf.path, leaf.shape)
     return [
-        Value(name, place_of(spec, leaf, index), leaf.hf_shape, partial(_one_tensor, leaf, name, index, array))
+        Value(name, site_of(spec, leaf, index), leaf.hf_shape, partial(_one_tensor, leaf, name, index, array))
         for name, index in leaf.index()
     ]
 

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
-from convert.adapters.adapter import Adapter, Pair, Place
+from convert.adapters.adapter import Adapter, Pair, Site
 from models.adapters.peft import module_of, read_peft_adapter
 from models.leaf import Leaf, from_hf
 
 
-def read_peft(folder: Path, places: Mapping[str, Place]) -> Adapter:
-    """`places`: the base's adaptable tensors. Raises UserError for what is missing or not supported."""
-    found = read_peft_adapter(folder, places)
+def read_peft(folder: Path, sites: Mapping[str, Site]) -> Adapter:
+    """`sites`: the base's adaptable tensors. Raises UserError for what is missing or not supported."""
+    found = read_peft_adapter(folder, sites)
     pairs = {
-        name: Pair(name, places.get(name, Place(module_of(name), None)), pair.rank, pair.scale, pair.load)
+        name: Pair(name, sites.get(name, Site(module_of(name), None)), pair.rank, pair.scale, pair.load)
         for name, pair in found.pairs.items()
     }
     return Adapter(

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from convert.adapters.adapter import Place
+from convert.adapters.adapter import Site
 from convert.prepare import Work
-from convert.proof.verdict import Verdict
+from convert.proof.outcome import Outcome
 from convert.write.merge import Change
 
 VERSION = 2
@@ -22,12 +22,12 @@ NAME = "certificate.json"
 class Ledger:
     """What happened to every tensor that the adapter touches."""
 
-    places: dict[str, Place] = field(default_factory=dict)
+    sites: dict[str, Site] = field(default_factory=dict)
     norms: dict[str, float | None] = field(default_factory=dict)
     changes: dict[str, Change] = field(default_factory=dict)
 
-    def enter(self, name: str, place: Place, norm: float | None, change: Change | None) -> None:
-        self.places[name], self.norms[name] = place, norm
+    def enter(self, name: str, site: Site, norm: float | None, change: Change | None) -> None:
+        self.sites[name], self.norms[name] = site, norm
         if change is not None:
             self.changes[name] = change
 
@@ -41,17 +41,17 @@ def ledger_of(work: Work, changes: Mapping[str, Change]) -> Ledger:
     for touched in (*work.adapter.pairs.values(), *work.adapter.values.values()):
         change = changes.get(touched.name)
         norm = work.norms.get(touched.name, None if change is None else change.delta_delta**0.5)
-        ledger.enter(touched.name, touched.place, norm, change)
+        ledger.enter(touched.name, touched.site, norm, change)
     return ledger
 
 
-def certificate(work: Work, ledger: Ledger, verdict: Verdict, files: Mapping[str, str]) -> dict[str, Any]:
+def certificate(work: Work, ledger: Ledger, outcome: Outcome, files: Mapping[str, str]) -> dict[str, Any]:
     """`files`: sha256 by name."""
     adapter = work.adapter
-    groups: dict[Place, list[str]] = {}
-    for name, place in ledger.places.items():
-        groups.setdefault(place, []).append(name)
-    order = sorted(groups, key=lambda place: (place.target, -1 if place.layer is None else place.layer))
+    groups: dict[Site, list[str]] = {}
+    for name, site in ledger.sites.items():
+        groups.setdefault(site, []).append(name)
+    order = sorted(groups, key=lambda site: (site.target, -1 if site.layer is None else site.layer))
     return {
         "version": VERSION,
         "method": adapter.method,
@@ -62,8 +62,8 @@ def certificate(work: Work, ledger: Ledger, verdict: Verdict, files: Mapping[str
         "alpha": adapter.alpha,
         "base_digest": work.base_digest,
         "adapter_digest": adapter.digest,
-        "verified": verdict.summary(),
-        "targets": [_group(place, sorted(groups[place]), ledger, work.exported, verdict) for place in order],
+        "verified": outcome.summary(),
+        "targets": [_group(site, sorted(groups[site]), ledger, work.exported, outcome) for site in order],
         "missing": [
             {"target": work.where[name].target, "layer": work.where[name].layer, "tensor": name}
             for name in work.missing
@@ -73,22 +73,22 @@ def certificate(work: Work, ledger: Ledger, verdict: Verdict, files: Mapping[str
     }
 
 
-def _group(place: Place, names: list[str], ledger: Ledger, exported: bool, verdict: Verdict) -> dict[str, Any]:
+def _group(site: Site, names: list[str], ledger: Ledger, exported: bool, outcome: Outcome) -> dict[str, Any]:
     norms = [ledger.norms[name] for name in names]
     changes = [ledger.changes[name] for name in names if name in ledger.changes]
     total = Change()
     for change in changes:
         total.include(change)
     known = [norm for norm in norms if norm is not None]
-    moved = verdict.effective.get(place)
+    moved = outcome.effective.get(site)
     flags = ["untrained"] if known and min(known) == 0.0 else []
     if changes and total.delta_delta and total.most == 0.0:
         flags.append("lost in the cast")
     elif moved == 0.0:
         flags.append("no effect")
     return {
-        "target": place.target,
-        "layer": place.layer,
+        "target": site.target,
+        "layer": site.layer,
         "tensors": names,
         "trained": sum(norm**2 for norm in known) ** 0.5 if known else None,
         "exported": exported,

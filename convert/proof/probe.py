@@ -15,9 +15,9 @@ import numpy as np
 from common.errors import UserError
 from common.progress import bar
 from common.safetensors import Weights, read_weights
-from convert.adapters.adapter import Place, place_of
+from convert.adapters.adapter import Site, site_of
 from convert.prepare import Work
-from convert.proof.verdict import DATASET, Verdict, prompts_of
+from convert.proof.outcome import DATASET, Outcome, prompts_of
 from models.decoder import Decoder
 from models.leaf import LAYER, Leaf, from_hf
 from models.spec import DecoderSpec
@@ -26,7 +26,7 @@ from models.weights.files import read_tensor
 Arrays = dict[str, np.ndarray]
 
 
-def verify(work: Work, model: Path, probes: Path, max_kl: float | None) -> Verdict:
+def verify(work: Work, model: Path, probes: Path, max_kl: float | None) -> Outcome:
     """Run both models. Raises UserError where they diverge by more than `max_kl` nats on average."""
     prompts = prompts_of(probes)
     if any(max(ids) >= work.spec.vocab for ids in prompts):
@@ -53,7 +53,7 @@ def verify(work: Work, model: Path, probes: Path, max_kl: float | None) -> Verdi
             fix="keep the base in a wider type, or raise convert.max_kl if this is small enough for you",
         )
     del expected
-    return Verdict(None, mean, most, len(every), len(prompts), _effects(work, merged, run, prompts[0]))
+    return Outcome(None, mean, most, len(every), len(prompts), _effects(work, merged, run, prompts[0]))
 
 
 def _read_rows(table: list[Leaf], weights: Weights) -> Arrays:
@@ -116,22 +116,22 @@ def _log_sum(x: np.ndarray) -> np.ndarray:
     return most + np.log(np.exp(x - most).sum(axis=-1, keepdims=True))
 
 
-def _effects(work: Work, merged: Any, run: Any, ids: list[int]) -> dict[Place, float]:
+def _effects(work: Work, merged: Any, run: Any, ids: list[int]) -> dict[Site, float]:
     if not work.base.shards:
         return {}
     base = jax.device_put(_read_rows(work.table, work.base))
     still = run(base, merged, _masks(work.table, 0.0), ids)
-    touched = {each.place for each in (*work.adapter.pairs.values(), *work.adapter.values.values())}
-    effects: dict[Place, float] = {}
+    touched = {each.site for each in (*work.adapter.pairs.values(), *work.adapter.values.values())}
+    effects: dict[Site, float] = {}
     with bar("effect of each target", len(touched), "targets") as progress:
         for leaf in work.table:
             for number in range(leaf.size.get(LAYER, 1)):
-                place = place_of(work.spec, leaf, tuple(number if x == LAYER else 0 for x in leaf.stacked))
-                if place not in touched:
+                site = site_of(work.spec, leaf, tuple(number if x == LAYER else 0 for x in leaf.stacked))
+                if site not in touched:
                     continue
                 masks = _masks(work.table, 0.0)
                 masks[leaf.path][(number,) if LAYER in leaf.letters else ()] = 1.0
                 moved = run(base, merged, masks, ids) - still
-                effects[place] = float(np.sqrt(np.mean(np.square(moved, dtype=np.float64))))
+                effects[site] = float(np.sqrt(np.mean(np.square(moved, dtype=np.float64))))
                 progress.advance()
     return effects

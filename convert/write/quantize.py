@@ -22,7 +22,7 @@ from convert.write.quantized_plan import FOLDER, Export, Held, export_rows, quan
 from models.quant.layout import Mode, about_mode
 from models.quant.quantize import quantized_blocks
 from models.quant.weight import Quantized
-from models.weights.files import Checkpoint
+from models.weights.files import WeightFiles
 
 CONFIG = "config.json"
 
@@ -32,7 +32,7 @@ def export(output: Output, model: Path, mode: Mode) -> Export:
     jax.config.update("jax_platforms", "cpu")  # no accelerator's memory is taken for a conversion
     weights, held = read_weights(model), quantized_tensors(model, mode)
     done = Export(mode)
-    checkpoint = Checkpoint(str(model))
+    checkpoint = WeightFiles(str(model))
     where: dict[str, str] = {}
     with bar("quantize", len(held), "tensors") as progress:
         for shard in weights.shards:
@@ -57,7 +57,7 @@ def _json(content: dict[str, Any]) -> bytes:
     return (json.dumps(content, indent=2) + "\n").encode()
 
 
-def _write(sink: Sink, entry: Entry, held: Held | None, checkpoint: Checkpoint, done: Export, progress: Bar) -> None:
+def _write(sink: Sink, entry: Entry, held: Held | None, checkpoint: WeightFiles, done: Export, progress: Bar) -> None:
     if held is None:
         for piece in _bytes(checkpoint.where[entry.name][0], entry):
             sink.write(piece)

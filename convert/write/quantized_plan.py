@@ -13,7 +13,7 @@ from models.quant.layout import SCALE, Mode, mode_of, stored_shapes
 
 FOLDER = "quantized"
 Held = tuple[Leaf, Mode]
-Row = tuple[str, str, tuple[int, ...], int]
+Stored = tuple[str, str, tuple[int, ...], int]
 """A tensor of a file: name, type, shape, bytes."""
 
 
@@ -58,15 +58,15 @@ def export_bytes(model: Path, tensors: dict[str, int], mode: Mode) -> int:
     )
 
 
-def _parts(name: str, held: Held) -> list[Row]:
+def _parts(name: str, held: Held) -> list[Stored]:
     codes, scale = stored_shapes(*held)
     kind = "I8" if held[1] == "int8" else "U8"
     return [(name, kind, codes, math.prod(codes)), (name + SCALE, "F32", scale, 4 * math.prod(scale))]
 
 
-def export_rows(shard: Shard, held: dict[str, Held]) -> list[Row]:
+def export_rows(shard: Shard, held: dict[str, Held]) -> list[Stored]:
     """The tensors of a shard's export, in their order."""
-    table: list[Row] = []
+    table: list[Stored] = []
     for entry in shard.entries:
         own = [(entry.name, entry.dtype, entry.shape, entry.bytes)]
         table += _parts(entry.name, held[entry.name]) if entry.name in held else own

@@ -20,9 +20,9 @@ from common.progress import Bar
 from convert.adapters.adapter import Adapter
 from convert.write.files import Output, Sink
 from convert.write.headers import FLOATS
-from convert.write.journal import Done, Journal
 from convert.write.merge import Change, Update, change_rows, checked, pair_update, value_update
 from convert.write.plan import File, Part, Plan
+from convert.write.resume import Done, Finished
 
 PIECE = 8 << 20
 """Bytes of a tensor that are read, changed and written at once."""
@@ -72,12 +72,12 @@ def crew(files: int) -> Crew:
     return Crew(max(1, min(files, count, BUDGET // ((AHEAD + 1) * PIECE))), count)
 
 
-def write_files(output: Output, folder: str, plan: Plan, adapter: Adapter, journal: Journal, progress: Bar) -> None:
-    """Write what the journal does not have yet. The first failure stops all shards; their partial files are removed."""
-    files = [file for file in plan.files if f"{folder}/{file.name}" not in journal.done]
+def write_files(output: Output, folder: str, plan: Plan, adapter: Adapter, finished: Finished, progress: Bar) -> None:
+    """Write what is not `finished`. The first failure stops all shards; their partial files are removed."""
+    files = [file for file in plan.files if f"{folder}/{file.name}" not in finished.done]
     team, stop = crew(len(files)), threading.Event()
     with ThreadPoolExecutor(team.cores) as pool, ThreadPoolExecutor(team.writers) as writers:
-        jobs = [writers.submit(_write_file, output, folder, each, adapter, journal, pool, stop) for each in files]
+        jobs = [writers.submit(_write_file, output, folder, each, adapter, finished, pool, stop) for each in files]
         try:
             for file, job in zip(files, jobs, strict=True):
                 job.result()
@@ -104,7 +104,7 @@ def _write_file(
     folder: str,
     file: File,
     adapter: Adapter,
-    journal: Journal,
+    finished: Finished,
     pool: ThreadPoolExecutor,
     stop: threading.Event,
 ) -> None:
@@ -131,7 +131,7 @@ def _write_file(
                 if not job.cancelled():
                     job.exception()  # it reads from a file that is about to be closed
             raise
-    journal.add(name, Done(file.bytes, output.digests[name], changes))
+    finished.add(name, Done(file.bytes, output.digests[name], changes))
 
 
 def _take(waiting: deque[tuple[str, Future[Piece]]], sink: Sink, changes: dict[str, Change]) -> np.ndarray:

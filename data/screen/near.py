@@ -64,11 +64,11 @@ class _Sorted:
         self.runs.append((keys[order], rows[order]))
 
     def find(self, keys: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-        """(place in `keys`, rows that have this key), where there are any."""
+        """(at in `keys`, rows that have this key), where there are any."""
         for known, rows in self.runs:
             low, high = np.searchsorted(known, keys, "left"), np.searchsorted(known, keys, "right")
-            for place in np.flatnonzero(high > low):
-                yield int(place), rows[low[place] : high[place]]
+            for at in np.flatnonzero(high > low):
+                yield int(at), rows[low[at] : high[at]]
 
 
 class NearDuplicates:
@@ -93,8 +93,8 @@ class NearDuplicates:
         signatures = np.stack([signature(text) for text in texts])
         keys = self._keys(signatures)
         candidates: list[list[np.ndarray]] = [[] for _ in texts]
-        for place, rows in self.index.find(keys.ravel()):
-            candidates[place // self.bands].append(rows)
+        for at, rows in self.index.find(keys.ravel()):
+            candidates[at // self.bands].append(rows)
         recent: dict[int, list[int]] = {}
         first, new = self.kept, []
         for i in range(len(texts)):

@@ -54,8 +54,8 @@ def fetch(path: str, split: str | None = None, name: str | None = None, revision
 
 
 def _from_hub(repo: str, split: str, name: str | None, revision: str | None) -> str:
-    kept, place = cache() / repo, f"{name or 'default'}/{_SLICE.sub('_', split)}"
-    asked = kept / _SLICE.sub("_", f"{revision or 'main'}-{place}.json")
+    kept, part = cache() / repo, f"{name or 'default'}/{_SLICE.sub('_', split)}"
+    asked = kept / _SLICE.sub("_", f"{revision or 'main'}-{part}.json")
     try:
         about = HfApi().dataset_info(repo, revision=revision, files_metadata=True)
     except HfHubHTTPError as error:
@@ -70,7 +70,7 @@ def _from_hub(repo: str, split: str, name: str | None, revision: str | None) -> 
         log(f"{repo}: the Hub is not reached; using the copy at {folder}")
         return str(folder)
     sha = about.sha or revision or "main"
-    folder = kept / sha[:12] / place
+    folder = kept / sha[:12] / part
     if not _is_whole(folder):
         _keep(repo, sha, name, split, {s.rfilename: s.size or 0 for s in about.siblings or []}, folder)
     asked.parent.mkdir(parents=True, exist_ok=True)

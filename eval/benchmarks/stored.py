@@ -6,7 +6,7 @@ from pathlib import Path
 
 from common.errors import UserError
 from eval.benchmarks.layout import Benchmark
-from eval.journal import Row
+from eval.journal import Sample
 
 
 def _task(name: object, benchmark: Benchmark, where: str) -> str:
@@ -21,7 +21,7 @@ def _task(name: object, benchmark: Benchmark, where: str) -> str:
     )
 
 
-def load_completions(path: str, benchmark: Benchmark) -> list[Row]:
+def load_completions(path: str, benchmark: Benchmark) -> list[Sample]:
     """Rows in the order of the file, repeated lines of a task numbered as its samples; UserError with file:line."""
     rows, counted = [], Counter[str]()
     for number, line in enumerate(Path(path).read_bytes().split(b"\n"), start=1):

@@ -40,8 +40,8 @@ _SYSTEM_NAME = re.compile(r"\$\s*(`*)(\w*)")
 _DIRECTIVE = re.compile(r"`(include|line|pragma|unconnected_drive|nounconnected_drive|protect\w*|begin_keywords)\b")
 
 
-def _line_of(text: str, place: int) -> int:
-    return text.count("\n", 0, place) + 1
+def _line_of(text: str, offset: int) -> int:
+    return text.count("\n", 0, offset) + 1
 
 
 def _from_text(design: str) -> Iterator[str]:

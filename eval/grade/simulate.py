@@ -102,11 +102,11 @@ def compile_design(
     Its unit of time is iverilog's default, as where a design comes first (the official harness), not the testbench's.
     `above` is a folder above `folder` that further compilations share, where there is one (see `sandbox.run`).
     """
-    place = Path(folder)
-    (place / "test.sv").write_text(rig.test + "\n", encoding="utf-8")
-    (place / "ref.sv").write_text(rig.reference + "\n`resetall\n`timescale 1s/1s\n", encoding="utf-8")
+    work = Path(folder)
+    (work / "test.sv").write_text(rig.test + "\n", encoding="utf-8")
+    (work / "ref.sv").write_text(rig.reference + "\n`resetall\n`timescale 1s/1s\n", encoding="utf-8")
     unset = "".join(f"`undef {name}\n" for name in rig.macros)
-    (place / "design.sv").write_text(
+    (work / "design.sv").write_text(
         unset + '`line 1 "design.sv" 0\n' + design + "\n", encoding="utf-8", errors="replace"
     )
     argv = ["iverilog", "-g2012", "-Wno-timescale", "-s", rig.top, "-o", "program"]
@@ -121,7 +121,7 @@ def compile_design(
     if done.stopped:
         what = "time" if done.stopped == "time" else "output"
         return Verdict("timeout" if what == "time" else "elaboration", f"the compiler ran over its limit of {what}")
-    program = place / "program"
+    program = work / "program"
     if done.code == 0 and program.is_file() and not program.is_symlink():
         return program.read_bytes()
     _check_room(folder)

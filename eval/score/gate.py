@@ -22,7 +22,7 @@ _ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
-class GateVerdict:
+class Judgement:
     """`lines` says why, for people; `checks` says which of `min` and `max_drop` were asked for and held. `undecided`:
     noise could explain the drop, and `more_samples` is how the configuration wants that settled."""
 
@@ -70,7 +70,7 @@ def _drop(found: Comparison, config: GateConfig) -> tuple[bool, list[str], bool]
     return noise and config.on_noise == "pass", lines, noise and config.on_noise == "more_samples"
 
 
-def gate(summary: dict[str, Any], baseline: dict[str, Any] | None, config: GateConfig) -> GateVerdict:
+def gate(summary: dict[str, Any], baseline: dict[str, Any] | None, config: GateConfig) -> Judgement:
     """Judge a run's summary, against a baseline's where given; UserError where the two cannot be compared."""
     if baseline is None and config.max_drop is not None:
         raise UserError(
@@ -80,23 +80,23 @@ def gate(summary: dict[str, Any], baseline: dict[str, Any] | None, config: GateC
         )
     if summary.get("unattempted"):
         count = len(summary["unattempted"])
-        return GateVerdict(
+        return Judgement(
             False, (f"{count} problems of the benchmark have no samples, {summary['unattempted'][0]} first",)
         )
     passed, lines = _floor(summary, config)
     checks = [("min", passed)] if config.min is not None else []
     if baseline is None:
         lines = lines or [f"pass@1 {summary['pass@1']:.3f}; nothing to hold it against"]
-        return GateVerdict(passed, tuple(lines), None, tuple(checks))
+        return Judgement(passed, tuple(lines), None, tuple(checks))
     found = compare(summary, baseline, config.confidence)
     kept, more, undecided = _drop(found, config)
     checks += [("max_drop", kept)] if config.max_drop is not None else []
-    return GateVerdict(passed and kept, (*lines, *more), found, tuple(checks), undecided and passed)
+    return Judgement(passed and kept, (*lines, *more), found, tuple(checks), undecided and passed)
 
 
-def read_summary(place: str) -> dict[str, Any]:
+def read_summary(found: str) -> dict[str, Any]:
     """The summary of a run's folder, or a saved summary file."""
-    path = Path(place)
+    path = Path(found)
     path = path / SUMMARY if path.is_dir() else path
     try:
         summary = read_json(path)

@@ -24,7 +24,7 @@ from eval.grade import harness, simulate
 from eval.grade.admit import rejection
 from eval.grade.extract import extract
 from eval.grade.simulate import Simulator
-from eval.journal import Row
+from eval.journal import Sample
 from eval.sandbox import run as sandbox
 from eval.sandbox.run import MIB
 from eval.show.wave_chart import chart
@@ -35,7 +35,7 @@ DUMP = "wave.vcd"
 _OWN_DUMP = re.compile(r"\$dump(?:file|vars)\b[^;]*;")
 
 
-def _rows(path: Path) -> list[Row]:
+def _rows(path: Path) -> list[Sample]:
     try:
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except FileNotFoundError:
@@ -50,7 +50,7 @@ def _problem(name: str, benchmark: Benchmark) -> Problem:
     return benchmark.by_id[found[0]]
 
 
-def _chosen(results: list[Row], task: str, sample: int | None) -> Row:
+def _chosen(results: list[Sample], task: str, sample: int | None) -> Sample:
     """The sample asked for; else the first that failed, else the first."""
     rows = sorted((row for row in results if row["task_id"] == task), key=lambda row: row["sample"])
     wanted = [row for row in rows if row["sample"] == sample] if sample is not None else rows
@@ -69,14 +69,14 @@ def trace(problem: Problem, design: str, simulator: Simulator) -> Waves | None:
     bare = _OWN_DUMP.sub(";", rig.test)
     start = _end_of(bare, rig.top)
     rig = replace(rig, test=bare[:start] + dump + bare[start:])
-    with tempfile.TemporaryDirectory(prefix="tapeout-") as folder, tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory(prefix="tapeout-") as folder, tempfile.TemporaryDirectory() as scratch:
         program = simulate.compile_design(rig, design, folder, simulator)
         if not isinstance(program, bytes):
             return None
         limits = replace(simulator.limits, file_size=16 * MIB, may_fork=False)
         argv = ["vvp", "-n", "/dev/stdin", "-vcd"]
-        sandbox.run(argv, folder=place, kind=simulator.sandbox, limits=limits, writable=True, stdin=program)
-        dumped = Path(place) / DUMP
+        sandbox.run(argv, folder=scratch, kind=simulator.sandbox, limits=limits, writable=True, stdin=program)
+        dumped = Path(scratch) / DUMP
         if dumped.is_symlink() or not dumped.is_file():
             return None
         text = dumped.read_text(encoding="utf-8", errors="replace")
@@ -107,13 +107,13 @@ def _waves(problem: Problem, completion: str, config: EvalConfig) -> Waves | Non
     return waves and waves.only(_signals(waves))
 
 
-def _moment(waves: Waves, row: Row) -> int:
+def _moment(waves: Waves, row: Sample) -> int:
     """The first mismatch; else early on."""
     first = row.get("first_mismatch")
     return first["time"] if first else waves.rows[min(len(waves.rows), 6) - 1][0] if waves.rows else 0
 
 
-def _draw(path: Path, waves: Waves | None, row: Row, title: str) -> None:
+def _draw(path: Path, waves: Waves | None, row: Sample, title: str) -> None:
     drawn = chart(waves, list(waves.names), _moment(waves, row), title) if waves else ""
     if not drawn:
         raise UserError(

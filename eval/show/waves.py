@@ -86,8 +86,8 @@ def shown(bits: str) -> str:
 
 def window(waves: Waves, at: int, before: int, after: int) -> tuple[tuple[int, tuple[str, ...]], ...]:
     """The rows around the last change at or before `at`."""
-    place = max((i for i, (time, _) in enumerate(waves.rows) if time <= at), default=0)
-    return waves.rows[max(0, place - before) : place + after + 1]
+    row = max((i for i, (time, _) in enumerate(waves.rows) if time <= at), default=0)
+    return waves.rows[max(0, row - before) : row + after + 1]
 
 
 def excerpt(waves: Waves, wanted: list[str], at: int, before: int = 6, after: int = 4) -> str:

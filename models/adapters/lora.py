@@ -20,7 +20,7 @@ from models.decoder import Decoder
 from models.families import rows
 from models.layer import Projection
 from models.leaf import Leaf, contracted, lora_shapes
-from models.mesh import lora_places
+from models.mesh import lora_shardings
 
 
 def _products(decoder: Decoder) -> list[Leaf]:
@@ -59,8 +59,8 @@ def _adapt(decoder: Decoder, leaf: Leaf, mesh: Mesh | None, a: Any, b: Any, scal
     where, target = leaf.path.rsplit(".", 1)
     layer = decoder.stacks[where] if decoder.stacked else decoder.layers[int(where.rsplit(".", 1)[1])]
     projection: Projection = getattr(layer, target)
-    places = (None, None) if mesh is None else lora_places(mesh, leaf, a.shape, b.shape)
-    placed_a, placed_b = (jax.device_put(half, place) for half, place in zip((a, b), places, strict=True))
+    shardings = (None, None) if mesh is None else lora_shardings(mesh, leaf, a.shape, b.shape)
+    placed_a, placed_b = (jax.device_put(half, place) for half, place in zip((a, b), shardings, strict=True))
     projection.adapt(placed_a, placed_b, scale)
 
 

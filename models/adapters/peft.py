@@ -147,7 +147,7 @@ def _scale(config: dict[str, Any], rank: int, alpha: float) -> float:
 
 
 @dataclass(frozen=True)
-class Row:
+class StackedPair:
     """The pairs of a row's HF tensors, as one: A and B have the axes of `models.leaf.lora_axes`, float32."""
 
     a: np.ndarray
@@ -158,7 +158,7 @@ class Row:
         return self.a.shape[-1]
 
 
-def joined(leaf: Leaf, adapter: PeftAdapter) -> Row | None:
+def joined(leaf: Leaf, adapter: PeftAdapter) -> StackedPair | None:
     """One A and B for all tensors of a row, exactly; None where the adapter leaves the row alone.
 
     We multiply k and v (gate and up) as one, with one A; PEFT has an A for each. Where those differ they stand side by
@@ -177,14 +177,14 @@ def joined(leaf: Leaf, adapter: PeftAdapter) -> Row | None:
         layers.setdefault(at.get(LAYER, 0), []).append((at, *lora_pair(leaf, a, b)))
     if not layers:
         return None
-    places = [place for parts in layers.values() for place in _side_by_side(parts)]
-    shapes = lora_shapes(leaf, max(place[RANK].stop for place, _, _ in places))
+    slots = [slot for parts in layers.values() for slot in _side_by_side(parts)]
+    shapes = lora_shapes(leaf, max(slot[RANK].stop for slot, _, _ in slots))
     wide_a, wide_b = (np.zeros(shape, np.float32) for shape in shapes)
     a_axes, b_axes = lora_axes(leaf)
-    for place, a, b in places:
-        wide_a[tuple(place.get(x, slice(None)) for x in a_axes)] = a
-        wide_b[tuple(place.get(x, slice(None)) for x in b_axes)] = b
-    return Row(wide_a, wide_b)
+    for slot, a, b in slots:
+        wide_a[tuple(slot.get(x, slice(None)) for x in a_axes)] = a
+        wide_b[tuple(slot.get(x, slice(None)) for x in b_axes)] = b
+    return StackedPair(wide_a, wide_b)
 
 
 Part = tuple[dict[str, Any], np.ndarray, np.ndarray]

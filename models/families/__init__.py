@@ -10,7 +10,7 @@ from models.families import gemma3, gemma4, llama
 from models.families.reading import check, check_types
 from models.families.table import rows
 from models.spec import DecoderSpec
-from models.weights.files import Checkpoint
+from models.weights.files import WeightFiles
 
 __all__ = ["carried", "read_config", "read_spec", "rows"]
 
@@ -75,7 +75,7 @@ def carried(spec: DecoderSpec, name: str) -> bool:
 def _prefix(folder: str) -> str:
     """How the folder's checkpoint spells the text part; the newer spelling where there are no weights."""
     if any(Path(folder).glob("*.safetensors")):
-        names = list(Checkpoint(folder).names())
+        names = list(WeightFiles(folder).names())
         for prefix in PREFIXES:
             if any(name.startswith(prefix) for name in names):
                 return prefix

@@ -10,7 +10,7 @@ from typing import Any
 
 from common.errors import UserError
 from models.families.reading import activation, refuse, rope, where
-from models.spec import DecoderSpec, Experts, Extra, LayerSpec
+from models.spec import DecoderSpec, Experts, LayerSpec, PerLayerInput
 
 KINDS = {"sliding_attention": "sliding", "full_attention": "global"}
 UNSUPPORTED = {"attention_bias": "attention biases are"}
@@ -22,7 +22,7 @@ def spec(config: Mapping[str, Any], prefix: str, carried: tuple[str, ...] = ()) 
     if config.get("use_bidirectional_attention") == "all":
         raise UserError("bidirectional attention is not supported", where=where("use_bidirectional_attention", "all"))
     layers = tuple(_layer(config, i) for i in range(config["num_hidden_layers"]))
-    borrowers = [i for i, layer in enumerate(layers) if layer.kv_from is not None]
+    borrowers = [i for i, layer in enumerate(layers) if layer.shared_kv is not None]
     unused = ("k_proj", "v_proj", "k_norm")
     dim = config.get("hidden_size_per_layer_input")
     return DecoderSpec(
@@ -35,7 +35,7 @@ def spec(config: Mapping[str, Any], prefix: str, carried: tuple[str, ...] = ()) 
         logit_cap=config.get("final_logit_softcapping"),
         prefix=prefix,
         tied=config.get("tie_word_embeddings", True),
-        extra=Extra(config["vocab_size_per_layer_input"], dim) if dim else None,
+        per_layer_input=PerLayerInput(config["vocab_size_per_layer_input"], dim) if dim else None,
         # Published checkpoints hold keys and values for layers that borrow them, too.
         carried=(*carried, *(f"{prefix}layers.{i}.self_attn.{name}." for i in borrowers for name in unused)),
     )
@@ -71,7 +71,7 @@ def _layer(config: Mapping[str, Any], i: int) -> LayerSpec:
     if config.get("enable_moe_block"):
         experts = Experts(config["num_experts"], config["top_k_experts"], config["moe_intermediate_size"])
     return LayerSpec(
-        kind=KINDS[kind] if lender is None else f"{KINDS[kind]}_borrowing",
+        kind=KINDS[kind] if lender is None else f"{KINDS[kind]}_shared",
         heads=config["num_attention_heads"],
         kv_heads=own["num_key_value_heads"],
         head_dim=own["head_dim"],
@@ -82,6 +82,6 @@ def _layer(config: Mapping[str, Any], i: int) -> LayerSpec:
         k_is_v=k_is_v,
         v_norm=True,
         scalar=True,
-        kv_from=lender,
+        shared_kv=lender,
         experts=experts,
     )

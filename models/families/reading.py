@@ -132,7 +132,7 @@ def check(spec: DecoderSpec) -> DecoderSpec:
         if (experts := layer.experts) is not None:
             sizes |= {
                 "num_experts": experts.count,
-                "top_k_experts": experts.chosen,
+                "top_k_experts": experts.top_k,
                 "moe_intermediate_size": experts.dim,
             }
         _positive(sizes.items(), f" (layer {i})")

@@ -24,14 +24,14 @@ def _attention(layer: LayerSpec) -> list[Row]:
         ("q", ("self_attn.q_proj.weight",), "n h d", "(n h) d"),
         ("o", ("self_attn.o_proj.weight",), "d n h", "d (n h)"),
     ]
-    if layer.kv_from is None and layer.k_is_v:
+    if layer.shared_kv is None and layer.k_is_v:
         rows.insert(1, ("kv", ("self_attn.k_proj.weight",), "k h d", "(k h) d"))
-    elif layer.kv_from is None:
+    elif layer.shared_kv is None:
         both = ("self_attn.k_proj.weight", "self_attn.v_proj.weight")
         rows.insert(1, ("kv", both, "s k h d", "(k h) d"))
     if layer.qk_norm:
         rows.append(("q_norm", ("self_attn.q_norm.weight",), "h", "h"))
-        if layer.kv_from is None:
+        if layer.shared_kv is None:
             rows.append(("k_norm", ("self_attn.k_norm.weight",), "h", "h"))
     return rows
 
@@ -47,11 +47,11 @@ def _experts() -> list[Row]:
     ]
 
 
-def _extras() -> list[Row]:
+def _per_layer_input() -> list[Row]:
     return [
-        ("extra_gate", ("per_layer_input_gate.weight",), "p d", "p d"),
-        ("extra_out", ("per_layer_projection.weight",), "d p", "d p"),
-        ("extra_norm", ("post_per_layer_input_norm.weight",), "d", "d"),
+        ("per_layer_input_gate", ("per_layer_input_gate.weight",), "p d", "p d"),
+        ("per_layer_projection", ("per_layer_projection.weight",), "d p", "d p"),
+        ("per_layer_input_norm", ("post_per_layer_input_norm.weight",), "d", "d"),
     ]
 
 
@@ -70,9 +70,9 @@ def layer_rows(spec: DecoderSpec, layer: LayerSpec, path: str, numbers: tuple[in
     if layer.experts is not None:
         size |= {"e": layer.experts.count, "g": layer.experts.dim}
         rows += _experts()
-    if spec.extra is not None:
-        size["p"] = spec.extra.dim
-        rows += _extras()
+    if spec.per_layer_input is not None:
+        size["p"] = spec.per_layer_input.dim
+        rows += _per_layer_input()
     stack = numbers is not None
     wanted = numbers if numbers is not None else (int(path.rsplit(".", 1)[-1]),)
 
@@ -89,12 +89,14 @@ def rows(spec: DecoderSpec, stacked: bool) -> list[Leaf]:
     """The whole table: layers stacked by kind, or each layer for itself."""
     v, d, at = spec.vocab, spec.width, spec.prefix
     table = [Leaf("embed", (f"{at}embed_tokens.weight",), "v d", "v d", (v, d))]
-    if spec.extra is not None:
-        y, p, u = len(spec.layers), spec.extra.dim, spec.extra.vocab
+    if spec.per_layer_input is not None:
+        y, p, u = len(spec.layers), spec.per_layer_input.dim, spec.per_layer_input.vocab
         table += [
-            Leaf("extra_embed", (f"{at}embed_tokens_per_layer.weight",), "v y p", "v (y p)", (u, y, p)),
-            Leaf("extra_in", (f"{at}per_layer_model_projection.weight",), "y p d", "(y p) d", (y, p, d)),
-            Leaf("extra_in_norm", (f"{at}per_layer_projection_norm.weight",), "p", "p", (p,)),
+            Leaf("per_layer_embed", (f"{at}embed_tokens_per_layer.weight",), "v y p", "v (y p)", (u, y, p)),
+            Leaf(
+                "per_layer_model_projection", (f"{at}per_layer_model_projection.weight",), "y p d", "(y p) d", (y, p, d)
+            ),
+            Leaf("per_layer_projection_norm", (f"{at}per_layer_projection_norm.weight",), "p", "p", (p,)),
         ]
     if stacked:
         for kind in spec.kinds:

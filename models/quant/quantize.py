@@ -18,7 +18,7 @@ from common.errors import UserError
 from models.leaf import Leaf, in_our_order
 from models.quant.layout import SCALE, Mode, group_of, mode_of, one_scale, shapes, stored_shapes
 from models.quant.weight import Quantized
-from models.weights.files import Checkpoint
+from models.weights.files import WeightFiles
 from models.weights.stream import aligned
 
 BLOCK_BYTES = 32 << 20
@@ -56,11 +56,11 @@ def _quantize(block: jax.Array, mode: Mode, own: tuple[int, ...], group: int) ->
 
 def load_quantized(
     table: Iterable[Leaf],
-    checkpoint: Checkpoint,
+    checkpoint: WeightFiles,
     mode: Mode,
     stored: bool,
     dtype: str,
-    place: Callable[[Leaf, tuple[int, ...]], Sharding],
+    sharding: Callable[[Leaf, tuple[int, ...]], Sharding],
 ) -> dict[str, Quantized]:
     """The rows of `table` that `mode` quantizes, from full weights or from codes and scales as `stored`.
 
@@ -70,12 +70,12 @@ def load_quantized(
     for leaf in table:
         if (own := mode_of(leaf, mode)) is not None:
             codes, scale = _filled(leaf, checkpoint, own, stored)
-            codes, scale = (jax.device_put(array, place(leaf, array.shape)) for array in (codes, scale))
+            codes, scale = (jax.device_put(array, sharding(leaf, array.shape)) for array in (codes, scale))
             out[leaf.path] = Quantized(codes, scale, own, dtype)
     return out
 
 
-def _filled(leaf: Leaf, checkpoint: Checkpoint, mode: Mode, stored: bool) -> tuple[np.ndarray, np.ndarray]:
+def _filled(leaf: Leaf, checkpoint: WeightFiles, mode: Mode, stored: bool) -> tuple[np.ndarray, np.ndarray]:
     codes_shape, scale_shape = shapes(leaf, mode)
     codes, scale = aligned(codes_shape, "int8" if mode == "int8" else "uint8"), aligned(scale_shape, "float32")
     for name, index in leaf.index():
@@ -92,7 +92,7 @@ def _filled(leaf: Leaf, checkpoint: Checkpoint, mode: Mode, stored: bool) -> tup
     return codes, scale
 
 
-def _read(checkpoint: Checkpoint, name: str, finite: bool, shape: tuple[int, ...], to: np.ndarray) -> None:
+def _read(checkpoint: WeightFiles, name: str, finite: bool, shape: tuple[int, ...], to: np.ndarray) -> None:
     entry, dtype = checkpoint.entry(name), checkpoint.dtype(name, finite)
     if (entry.shape, dtype) != (shape, to.dtype):
         raise UserError(

@@ -27,7 +27,7 @@ def _any_of(words: Iterable[str]) -> str:
     return f"(?:{'|'.join(branches)}){'?' if ends else ''}" if branches else ""
 
 
-class Guard:
+class ControlTokens:
     """`is_marker[i]` says whether id i is an added token that shows: a control token, for one."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast):

@@ -26,7 +26,7 @@ Batch = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Row:
+class PackedRow:
     """`ids` int32 [t], `mask` bool [t] (token t is supervised as a target), `lengths` of its segments, summing to t."""
 
     ids: np.ndarray
@@ -57,7 +57,7 @@ class Row:
         return cls._head(record)[1]
 
     @classmethod
-    def from_bytes(cls, record: bytes) -> "Row":
+    def from_bytes(cls, record: bytes) -> "PackedRow":
         width, tokens, segments = cls._head(record)
         ids_at = _HEADER.size + 4 * segments
         mask_at = ids_at + width * tokens
@@ -67,7 +67,7 @@ class Row:
         return cls(ids.astype(np.int32), mask.astype(bool), lengths.astype(np.int32))
 
 
-def write_shards(rows: Iterable[Row], folder: Path, shard_rows: int = 4096) -> int:
+def write_shards(rows: Iterable[PackedRow], folder: Path, shard_rows: int = 4096) -> int:
     """Write rows to new files of at most `shard_rows` each; returns how many rows. The folder must be empty."""
     folder.mkdir(parents=True, exist_ok=True)
     writer, count = None, 0
@@ -122,13 +122,13 @@ def count_rows(folder: Path | str) -> int:
     return len(_source(folder)) if _files(folder) else 0
 
 
-def read_rows(folder: Path | str) -> Iterator[Row]:
+def read_rows(folder: Path | str) -> Iterator[PackedRow]:
     """Every row in the order it was written."""
     source = _source(folder) if _files(folder) else []
-    return (Row.from_bytes(source[i]) for i in range(len(source)))
+    return (PackedRow.from_bytes(source[i]) for i in range(len(source)))
 
 
-def collate(rows: list[Row], batch_size: int, max_length: int) -> Batch:
+def collate(rows: list[PackedRow], batch_size: int, max_length: int) -> Batch:
     """Stack rows into [b, T] arrays: tokens, mask, segments (1.., 0 is padding), positions (restarting)."""
     shape = (batch_size, max_length)
     batch: Batch = {name: np.zeros(shape, np.int32) for name in ("tokens", "segments", "positions")}
@@ -171,10 +171,10 @@ class _Read(grain.transforms.Map):
         records = self.source.__getitems__(wanted) if wanted else []
         room = self.max_length
         if self.buckets:
-            longest = max(Row.length_of(record) for record in records)
+            longest = max(PackedRow.length_of(record) for record in records)
             room = next((bucket for bucket in self.buckets if bucket >= longest), self.max_length)
             records = records[mine]
-        return collate([Row.from_bytes(record) for record in records], self.batch_size, room)
+        return collate([PackedRow.from_bytes(record) for record in records], self.batch_size, room)
 
 
 def open_batches(

@@ -17,7 +17,7 @@ from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerFast
 
 from common.errors import UserError
-from models.text.control_tokens import Guard
+from models.text.control_tokens import ControlTokens
 from models.text.loss_mask import by_bytes, by_offsets
 
 Message = dict[str, str]
@@ -74,12 +74,12 @@ def template_digest(tokenizer: PreTrainedTokenizerFast) -> str:
     return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
 
 
-_GUARDS: WeakKeyDictionary[PreTrainedTokenizerFast, Guard] = WeakKeyDictionary()
+_GUARDS: WeakKeyDictionary[PreTrainedTokenizerFast, ControlTokens] = WeakKeyDictionary()
 
 
-def _guard(tokenizer: PreTrainedTokenizerFast) -> Guard:
+def _guard(tokenizer: PreTrainedTokenizerFast) -> ControlTokens:
     if tokenizer not in _GUARDS:
-        _GUARDS[tokenizer] = Guard(tokenizer)
+        _GUARDS[tokenizer] = ControlTokens(tokenizer)
     return _GUARDS[tokenizer]
 
 
@@ -116,7 +116,12 @@ def _answer(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message]) -> 
 
 
 def _earlier(
-    tokenizer: PreTrainedTokenizerFast, guard: Guard, text: str, messages: Sequence[Message], i: int, generate: bool
+    tokenizer: PreTrainedTokenizerFast,
+    guard: ControlTokens,
+    text: str,
+    messages: Sequence[Message],
+    i: int,
+    generate: bool,
 ) -> tuple[int, int]:
     """The span of assistant turn `i` in `text`, which starts with `messages` rendered."""
     upto = _apply(tokenizer, messages[: i + 1])
@@ -133,7 +138,7 @@ def _earlier(
 
 
 def _shown(
-    tokenizer: PreTrainedTokenizerFast, guard: Guard, messages: Sequence[Message]
+    tokenizer: PreTrainedTokenizerFast, guard: ControlTokens, messages: Sequence[Message]
 ) -> tuple[str, list[tuple[int, int]]]:
     """The conversation as the model sees it, and the spans from the end of each answer's prompt to its turn's end."""
     answered = messages[-1]["role"] == "assistant" if messages else False
@@ -206,9 +211,9 @@ def tokenize(tokenizer: PreTrainedTokenizerFast, rendered: Sequence[Rendered]) -
         if mask is not None:
             found[i] = (ids, mask)
     for guarded in (False, True):
-        places = [i for i, one in enumerate(rendered) if i not in found and one.guarded == guarded]
-        if places:
-            found.update(zip(places, _encoded(tokenizer, [rendered[i] for i in places], guarded), strict=True))
+        indices = [i for i, one in enumerate(rendered) if i not in found and one.guarded == guarded]
+        if indices:
+            found.update(zip(indices, _encoded(tokenizer, [rendered[i] for i in indices], guarded), strict=True))
     return [found[i] for i in range(len(rendered))]
 
 

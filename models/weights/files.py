@@ -51,7 +51,7 @@ def base_digest(folder: str) -> str:
     return total.hexdigest()
 
 
-class Checkpoint:
+class WeightFiles:
     """The tensors of a folder's safetensors files. Raises UserError for files that are not whole."""
 
     def __init__(self, folder: str):

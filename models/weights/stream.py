@@ -18,7 +18,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
 from models.leaf import Leaf, in_our_order
-from models.weights.files import Checkpoint
+from models.weights.files import WeightFiles
 
 WORKERS = 2
 ALIGNMENT = 64
@@ -37,7 +37,7 @@ class Job:
 
     leaf: Leaf
     shape: tuple[int, ...]
-    place: Sharding
+    sharding: Sharding
     reads: tuple[Read, ...]
     slot: tuple[int, ...] | None
     """Where in the stack it goes; None: it is the whole row."""
@@ -46,9 +46,9 @@ class Job:
 class Parts:
     """Host memory of an array, one buffer for every distinct part that the devices here hold."""
 
-    def __init__(self, shape: tuple[int, ...], dtype: str, place: Sharding):
-        self.shape, self.place = shape, place
-        where = place.addressable_devices_indices_map(shape)
+    def __init__(self, shape: tuple[int, ...], dtype: str, sharding: Sharding):
+        self.shape, self.sharding = shape, sharding
+        where = sharding.addressable_devices_indices_map(shape)
         self.of_device = {
             device: tuple(part.indices(size)[:2] for part, size in zip(index or (), shape, strict=True))
             for device, index in where.items()
@@ -76,7 +76,7 @@ class Parts:
 
     def put(self) -> jax.Array:
         arrays = [jax.device_put(self.buffers[bounds], device) for device, bounds in self.of_device.items()]
-        return jax.make_array_from_single_device_arrays(self.shape, self.place, arrays)
+        return jax.make_array_from_single_device_arrays(self.shape, self.sharding, arrays)
 
 
 def aligned(shape: tuple[int, ...], dtype: str) -> np.ndarray:
@@ -87,43 +87,43 @@ def aligned(shape: tuple[int, ...], dtype: str) -> np.ndarray:
     return raw[start : start + size].view(kind).reshape(shape)
 
 
-def _fill(job: Job, parts: Parts, read: Read, checkpoint: Checkpoint) -> None:
+def _fill(job: Job, parts: Parts, read: Read, checkpoint: WeightFiles) -> None:
     name, index = read
     at = dict(zip(job.leaf.stacked, index, strict=True)) if job.slot is None else {}
     letters = job.leaf.letters if job.slot is None else [x for x in job.leaf.letters if x not in job.leaf.stacked]
-    place = tuple(at.get(x) for x in letters)
-    to = parts.straight(place, checkpoint.dtype(name)) if job.leaf.in_hf_order else None
+    index = tuple(at.get(x) for x in letters)
+    to = parts.straight(index, checkpoint.dtype(name)) if job.leaf.in_hf_order else None
     if to is not None and checkpoint.entry(name).shape == job.leaf.hf_shape:
         checkpoint.read(name, finite=True, into=to)
     else:
-        parts.fill(place, in_our_order(job.leaf, name, checkpoint.read(name, finite=True)))
+        parts.fill(index, in_our_order(job.leaf, name, checkpoint.read(name, finite=True)))
 
 
-def _made(job: Job, dtype: str, checkpoint: Checkpoint) -> Parts:
-    parts = Parts(job.shape, dtype, job.place)
+def _made(job: Job, dtype: str, checkpoint: WeightFiles) -> Parts:
+    parts = Parts(job.shape, dtype, job.sharding)
     for read in job.reads:
         _fill(job, parts, read, checkpoint)
     return parts
 
 
-def _jobs(leaf: Leaf, place: Sharding, whole: bool) -> Iterator[Job]:
+def _jobs(leaf: Leaf, sharding: Sharding, whole: bool) -> Iterator[Job]:
     if whole:
-        yield Job(leaf, leaf.shape, place, tuple(leaf.index()), None)
+        yield Job(leaf, leaf.shape, sharding, tuple(leaf.index()), None)
         return
     own = [i for i, x in enumerate(leaf.letters) if x not in leaf.stacked]
-    slot_place = place
-    if isinstance(place, NamedSharding):
-        axes = (*place.spec, *[None] * len(leaf.shape))
-        slot_place = NamedSharding(place.mesh, PartitionSpec(*(axes[i] for i in own)))
+    own_sharding = sharding
+    if isinstance(sharding, NamedSharding):
+        axes = (*sharding.spec, *[None] * len(leaf.shape))
+        own_sharding = NamedSharding(sharding.mesh, PartitionSpec(*(axes[i] for i in own)))
     for read in leaf.index():
-        yield Job(leaf, tuple(leaf.shape[i] for i in own), slot_place, (read,), read[1])
+        yield Job(leaf, tuple(leaf.shape[i] for i in own), own_sharding, (read,), read[1])
 
 
 def stream(
     table: list[Leaf],
-    checkpoint: Checkpoint,
+    checkpoint: WeightFiles,
     dtype: str,
-    places: Mapping[str, Sharding],
+    shardings: Mapping[str, Sharding],
     on_host: bool,
     small: int = SMALL,
 ) -> dict[str, jax.Array]:
@@ -134,19 +134,19 @@ def stream(
     pool = ThreadPoolExecutor(WORKERS)
     try:
         if on_host:
-            return _fill_in_place(pool, table, checkpoint, dtype, places)
-        return _send_slots(pool, table, checkpoint, dtype, places, small)
+            return _fill_in_place(pool, table, checkpoint, dtype, shardings)
+        return _send_slots(pool, table, checkpoint, dtype, shardings, small)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def _fill_in_place(
-    pool: ThreadPoolExecutor, table: list[Leaf], checkpoint: Checkpoint, dtype: str, places: Mapping[str, Sharding]
+    pool: ThreadPoolExecutor, table: list[Leaf], checkpoint: WeightFiles, dtype: str, shardings: Mapping[str, Sharding]
 ) -> dict[str, jax.Array]:
     waiting: list[tuple[str, Parts, list[Future[None]]]] = []
     for leaf in table:
-        (job,) = _jobs(leaf, places[leaf.path], whole=True)
-        parts = Parts(job.shape, dtype, job.place)
+        (job,) = _jobs(leaf, shardings[leaf.path], whole=True)
+        parts = Parts(job.shape, dtype, job.sharding)
         waiting.append((leaf.path, parts, [pool.submit(_fill, job, parts, read, checkpoint) for read in job.reads]))
     out: dict[str, jax.Array] = {}
     for path, parts, reads in waiting:
@@ -159,9 +159,9 @@ def _fill_in_place(
 def _send_slots(
     pool: ThreadPoolExecutor,
     table: list[Leaf],
-    checkpoint: Checkpoint,
+    checkpoint: WeightFiles,
     dtype: str,
-    places: Mapping[str, Sharding],
+    shardings: Mapping[str, Sharding],
     small: int,
 ) -> dict[str, jax.Array]:
     out: dict[str, jax.Array] = {}
@@ -173,7 +173,7 @@ def _send_slots(
         if job.slot is not None:
             path = job.leaf.path
             if path not in out:
-                out[path] = _zeros(job.leaf.shape, dtype, places[path])
+                out[path] = _zeros(job.leaf.shape, dtype, shardings[path])
             axes = tuple(job.leaf.letters.index(x) for x in job.leaf.stacked)
             value = _set(out[path], value, jnp.asarray(job.slot), axes)
         out[job.leaf.path] = value
@@ -181,7 +181,7 @@ def _send_slots(
 
     for leaf in table:
         whole = not leaf.stacked or math.prod(leaf.shape) * jnp.dtype(dtype).itemsize <= small
-        for job in _jobs(leaf, places[leaf.path], whole):
+        for job in _jobs(leaf, shardings[leaf.path], whole):
             # The tensor as read, and as it is sent.
             size = sum(checkpoint.entry(name).bytes for name, _ in job.reads) if job.slot is None else 0
             size = size or checkpoint.entry(job.reads[0][0]).bytes
@@ -194,8 +194,8 @@ def _send_slots(
     return out
 
 
-def _zeros(shape: tuple[int, ...], dtype: str, place: Sharding) -> jax.Array:
-    return jax.jit(partial(jnp.zeros, shape, dtype), out_shardings=place)()
+def _zeros(shape: tuple[int, ...], dtype: str, sharding: Sharding) -> jax.Array:
+    return jax.jit(partial(jnp.zeros, shape, dtype), out_shardings=sharding)()
 
 
 @partial(jax.jit, static_argnums=3, donate_argnums=0)

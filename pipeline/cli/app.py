@@ -17,7 +17,7 @@ from pipeline.cli import stages as stage_commands
 from pipeline.cli.commands import run_recipe
 from pipeline.cli.copying import copied
 from pipeline.cli.gate import gate_runs
-from pipeline.cli.options import RUNS, Debug, First, Last, RecipeName, Runs, Sets, given, guarded, place
+from pipeline.cli.options import RUNS, Debug, First, Last, RecipeName, Runs, Sets, given, guarded, open_recipe
 from pipeline.recipe.schema import Recipe, find_recipe, load_recipe, resolved_yaml, shipped_recipes
 from pipeline.run import checks
 from pipeline.run.gate_more import More
@@ -47,7 +47,7 @@ def run(
         for flag, stage in (("--from", first), ("--to", last)):
             if stage not in STAGES:
                 raise UserError("no such stage", where=f"{flag} {stage}", fix=f"one of {', '.join(STAGES)}")
-        return run_recipe(place(recipe, sets, runs, debug), first, last)
+        return run_recipe(open_recipe(recipe, sets, runs, debug), first, last)
 
     guarded(work, debug)
 

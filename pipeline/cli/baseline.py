@@ -36,11 +36,11 @@ def save(
 def save_baseline(run: str, out: Path, force: bool) -> int:
     if out.exists() and not force:
         raise UserError("this file exists", where=str(out), fix="name another, or replace it with --force")
-    place = find_score(run, "eval")
-    summary: dict[str, Any] = read_json(place / SUMMARY if place.is_dir() else place)
+    score = find_score(run, "eval")
+    summary: dict[str, Any] = read_json(score / SUMMARY if score.is_dir() else score)
     if "per_problem" not in summary:
-        raise UserError("this is no score", where=str(place), fix="name the result of an eval, not of its self-test")
-    record = read_json(place / RECORD) if (place / RECORD).is_file() else {}
+        raise UserError("this is no score", where=str(score), fix="name the result of an eval, not of its self-test")
+    record = read_json(score / RECORD) if (score / RECORD).is_file() else {}
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out, summary | {"from": {name: record.get(name) for name in _KEPT} if record else None})
     log(f"saved pass@1 {summary['pass@1']:.3f} of {summary['benchmark']} as {out}")

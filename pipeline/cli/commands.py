@@ -11,7 +11,7 @@ from pipeline.report.closing import print_closing
 from pipeline.report.page import write_report
 from pipeline.run import checks
 from pipeline.run.fetching import local_folder, local_rows
-from pipeline.run.gate import Verdict, judge
+from pipeline.run.gate import Judgement, judge
 from pipeline.run.gate_more import settle_run
 from pipeline.run.graph import STAGES, Step, plan
 from pipeline.run.records import Digests
@@ -22,7 +22,7 @@ CACHE = ".cache"
 
 
 @dataclass(frozen=True)
-class Workplace:
+class RecipeRun:
     """Where a recipe's results are, and the environment its processes get."""
 
     recipe: Recipe
@@ -53,63 +53,63 @@ class Workplace:
 def fetched(recipe: Recipe) -> Recipe:
     """The recipe with its model and rows on this machine; where they came from is no part of a result's identity."""
     model = recipe.model
-    place = {"path": model.path, "revision": model.revision, "staging": model.staging}
-    model = model.model_copy(update={**dict.fromkeys(place), "path": local_folder(**place)})
+    asked = {"path": model.path, "revision": model.revision, "staging": model.staging}
+    model = model.model_copy(update={**dict.fromkeys(asked), "path": local_folder(**asked)})
     return recipe.model_copy(update={"model": model, "data": local_rows(recipe.data)})
 
 
-def run_recipe(place: Workplace, first: str = STAGES[0], last: str = STAGES[-1]) -> int:
+def run_recipe(opened: RecipeRun, first: str = STAGES[0], last: str = STAGES[-1]) -> int:
     """Run the stages from `first` to `last`; returns the exit code: 1 when the gate fails."""
     if STAGES.index(first) > STAGES.index(last):
         raise UserError(f"--from {first} comes after --to {last}", fix=f"the order is {', '.join(STAGES)}")
-    steps = place.prepare()
+    steps = opened.prepare()
     wanted = [step for step in steps if STAGES.index(first) <= STAGES.index(step.stage) <= STAGES.index(last)]
     checks.check_machine(wanted)
-    check_needs(wanted, f"tapeout run {place.called} --to {{stage}}")
-    with alone_in(place.root):
-        results = Runner(place.root, place.env).run(wanted)
+    check_needs(wanted, f"tapeout run {opened.called} --to {{stage}}")
+    with alone_in(opened.root):
+        results = Runner(opened.root, opened.env).run(wanted)
     everything = [*results, *(read_result(step) for step in steps if step not in wanted and is_done(step))]
     everything.sort(key=lambda result: steps.index(result.step))
-    verdict = _gate(place, wanted, everything)
-    report = write_report(place.recipe, place.root, everything, verdict)
+    verdict = _gate(opened, wanted, everything)
+    report = write_report(opened.recipe, opened.root, everything, verdict)
     print_closing(results, everything, verdict, report)
     return 0 if verdict is None or verdict.passed else 1
 
 
-def _gate(place: Workplace, wanted: Sequence[Step], results: Sequence[Result]) -> Verdict | None:
+def _gate(opened: RecipeRun, wanted: Sequence[Step], results: Sequence[Result]) -> Judgement | None:
     """The verdict on the tuned score, where this run was to make one and the recipe asks for a verdict."""
-    config = place.recipe.eval.gate if place.recipe.eval else None
+    config = opened.recipe.eval.gate if opened.recipe.eval else None
     scores = {result.step.name: result.step.final for result in results if result.step.stage == "eval"}
     asked = config is not None and (config.min is not None or config.max_drop is not None)
     if config is None or not asked or not any(step.name == "eval" for step in wanted):
         return None
     baseline = scores.get("eval-base") if config.baseline == "base" else config.baseline and Path(config.baseline)
     settings = config.model_dump(mode="json")
-    verdict = judge(scores["eval"], baseline or None, settings, place.env)
+    verdict = judge(scores["eval"], baseline or None, settings, opened.env)
     if not baseline or not verdict.raw["undecided"]:
         return verdict
     step = next(result.step for result in results if result.step.name == "eval")
-    with alone_in(place.root):
-        return settle_run(step, baseline, verdict, settings, place.root, place.env)
+    with alone_in(opened.root):
+        return settle_run(step, baseline, verdict, settings, opened.root, opened.env)
 
 
-def run_stage(place: Workplace, stage: str) -> int:
+def run_stage(opened: RecipeRun, stage: str) -> int:
     """Run one stage of the recipe; what it reads must be there. `serve` goes on serving until it is stopped."""
     if stage == "serve":
-        return _serve(place)
-    return run_recipe(place, stage, stage)
+        return _serve(opened)
+    return run_recipe(opened, stage, stage)
 
 
-def _serve(place: Workplace) -> int:
-    steps = place.prepare()
+def _serve(opened: RecipeRun) -> int:
+    steps = opened.prepare()
     step = next(step for step in steps if step.name == "serve")
     for need in step.needs:
         if not is_done(need):
-            raise missing(step, need, f"tapeout run {place.called} --to {{stage}}")
+            raise missing(step, need, f"tapeout run {opened.called} --to {{stage}}")
     with tempfile.TemporaryDirectory(prefix="tapeout-") as folder:
         if is_done(step):
-            server = start_server(step, Path(folder), place.env)
+            server = start_server(step, Path(folder), opened.env)
         else:
-            with alone_in(place.root):
-                server = Runner(place.root, place.env).serve(step)
+            with alone_in(opened.root):
+                server = Runner(opened.root, opened.env).serve(step)
         return follow(server)

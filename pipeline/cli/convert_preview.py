@@ -5,7 +5,7 @@ from pathlib import Path
 
 from common.files import write_json
 from models.config import HardwareConfig
-from pipeline.cli.commands import Workplace
+from pipeline.cli.commands import RecipeRun
 from pipeline.run import children
 from pipeline.run.children import ChildFailed
 from pipeline.run.graph import Step
@@ -14,13 +14,13 @@ from pipeline.run.runner import child_env, is_done, missing
 MODULE = "convert.dry_run"
 
 
-def preview_recipe(place: Workplace) -> int:
+def preview_recipe(opened: RecipeRun) -> int:
     """What the recipe's convert stage would do; what it reads must be there."""
-    step = next(step for step in place.prepare() if step.name == "convert")
+    step = next(step for step in opened.prepare() if step.name == "convert")
     for need in step.needs:
         if not is_done(need):
-            raise missing(step, need, f"tapeout run {place.called} --to {{stage}}")
-    return _preview(step, place.env)
+            raise missing(step, need, f"tapeout run {opened.called} --to {{stage}}")
+    return _preview(step, opened.env)
 
 
 def preview_alone(step: Step, hardware: HardwareConfig, debug: bool) -> int:

@@ -16,15 +16,15 @@ def copied(recipe: Path) -> str:
     text = read_text(recipe)
     node = compose(text, str(recipe))
     for scalar in sorted(_paths(node, Recipe), key=lambda found: -found.start_mark.index):
-        place = (recipe.parent / scalar.value).resolve()
-        if not os.path.isabs(scalar.value) and place.exists():
-            text = text[: scalar.start_mark.index] + _spelled(place) + text[scalar.end_mark.index :]
+        path = (recipe.parent / scalar.value).resolve()
+        if not os.path.isabs(scalar.value) and path.exists():
+            text = text[: scalar.start_mark.index] + _spelled(path) + text[scalar.end_mark.index :]
     return text
 
 
-def _spelled(place: Path) -> str:
+def _spelled(path: Path) -> str:
     shipped = shipped_folder().resolve()
-    spelled = f"{SHIPPED}{place.relative_to(shipped)}" if place.is_relative_to(shipped) else str(place)
+    spelled = f"{SHIPPED}{path.relative_to(shipped)}" if path.is_relative_to(shipped) else str(path)
     return f'"{spelled}"'
 
 

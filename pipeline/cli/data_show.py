@@ -12,7 +12,7 @@ from common.errors import UserError
 from common.files import write_json
 from common.schema import Section
 from pipeline.cli.commands import fetched
-from pipeline.cli.options import Options, place
+from pipeline.cli.options import Options, open_recipe
 from pipeline.run import checks
 from pipeline.run.graph import Step, compared_rows
 
@@ -31,7 +31,7 @@ class View:
     def of_recipe(self, options: Options) -> int:
         """Rows of a recipe's data section."""
         assert options.recipe is not None
-        recipe = place(options.recipe, options.sets, options.runs, options.debug).recipe
+        recipe = open_recipe(options.recipe, options.sets, options.runs, options.debug).recipe
         checks.check_sense(recipe)
         recipe = fetched(recipe)
         checks.check_paths(recipe)

@@ -30,12 +30,12 @@ def gate_runs(
     config = validate(GateConfig, source, Path.cwd())
     against = find_score(baseline, "eval") if baseline else None
     env = dict(os.environ) | {"TAPEOUT_DEBUG": "1" if debug else "0"}
-    place = find_score(run, "eval")
+    score = find_score(run, "eval")
     asked = config.model_dump(mode="json")
-    verdict = judge(place, against, asked, env)
+    verdict = judge(score, against, asked, env)
     if against is not None and verdict.raw["undecided"]:
         print(verdict.text)
-        verdict = settle(place, against, verdict, asked, more, env)
+        verdict = settle(score, against, verdict, asked, more, env)
     print(verdict.text)
     write_reports(verdict.raw, junit, markdown)
     return 0 if verdict.passed else 1

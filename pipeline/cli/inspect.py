@@ -10,7 +10,7 @@ import typer
 from pipeline.cli.options import Debug, guarded
 from pipeline.run.fetching import local_folder
 
-MODULE = "models.inspect"
+MODULE = "models.folder.inspect"
 
 
 def inspect(

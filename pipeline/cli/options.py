@@ -10,7 +10,7 @@ import typer
 
 from common.progress import log
 from common.stage import report
-from pipeline.cli.commands import Workplace
+from pipeline.cli.commands import RecipeRun
 from pipeline.recipe.schema import load_recipe
 from pipeline.run.children import ChildFailed, Interrupted, interruptible
 from pipeline.run.graph import STAGES
@@ -59,9 +59,9 @@ def guarded(work: Callable[[], int], debug: bool) -> NoReturn:
     raise SystemExit(code)
 
 
-def place(recipe: str, sets: list[str] | None, runs: Path, debug: bool) -> Workplace:
+def open_recipe(recipe: str, sets: list[str] | None, runs: Path, debug: bool) -> RecipeRun:
     called = " ".join([recipe, *(f"--set {s}" for s in sets or ()), *([] if runs == RUNS else [f"--runs {runs}"])])
-    return Workplace(load_recipe(recipe, sets or ()), called, runs.absolute(), debug)
+    return RecipeRun(load_recipe(recipe, sets or ()), called, runs.absolute(), debug)
 
 
 def given(**values: Any) -> dict[str, Any]:

@@ -23,12 +23,12 @@ def show(
     """Print a sample: prompt, completion, verdict, first mismatch, waves."""
 
     def work() -> int:
-        place = find_score(run, "eval-base" if base else "eval")
-        config = read_record(place)["config"]
+        score = find_score(run, "eval-base" if base else "eval")
+        config = read_record(score)["config"]
         if benchmark is not None:
             config = config | {"benchmark": benchmark, "revision": None, "dataset": None}
         drawn = svg and str(svg.absolute())
-        job = {"run": str(place), "task": problem, "sample": sample, "config": config, "svg": drawn}
+        job = {"run": str(score), "task": problem, "sample": sample, "config": config, "svg": drawn}
         answer = ask("eval.show.sample", job, dict(os.environ) | {"TAPEOUT_DEBUG": "1" if debug else "0"})
         sys.stdout.write(answer.stdout)
         return answer.returncode

@@ -11,7 +11,7 @@ from models.config import HardwareConfig
 from pipeline.cli import data_show
 from pipeline.cli.commands import run_stage
 from pipeline.cli.convert_preview import preview_alone, preview_recipe
-from pipeline.cli.options import RUNS, Debug, MaybeRecipe, Model, Options, Out, Runs, Sets, given, guarded, place
+from pipeline.cli.options import RUNS, Debug, MaybeRecipe, Model, Options, Out, Runs, Sets, given, guarded, open_recipe
 from pipeline.run import alone
 from pipeline.run.graph import Step
 
@@ -33,7 +33,7 @@ def _stage(
             if flagged:
                 names = ", ".join(f"--{name}" for name in flagged)
                 raise UserError(f"the recipe says what {stage} reads and writes", where=names, fix="leave out either")
-            return run_stage(place(options.recipe, options.sets, options.runs, options.debug), stage)
+            return run_stage(open_recipe(options.recipe, options.sets, options.runs, options.debug), stage)
         lacking = [f"--{name}" for name in required if name not in flagged]
         if lacking:
             raise UserError(f"without a recipe, {', '.join(lacking)} must be given", fix=f"see tapeout {stage} --help")
@@ -134,7 +134,7 @@ def convert(
     sets = [*(sets or []), *([f"convert.step={step}"] if step is not None else [])]
     options = Options(recipe, sets, runs, out, debug)
     if dry_run and recipe is not None and not given(**inputs, out=out):
-        return guarded(lambda: preview_recipe(place(recipe, sets, runs, debug)), debug)
+        return guarded(lambda: preview_recipe(open_recipe(recipe, sets, runs, debug)), debug)
     start = preview_alone if dry_run else alone.run_alone
     _stage("convert", options, inputs, ("base", "adapter", "out"), {}, inputs, start)
 

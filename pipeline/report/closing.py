@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.run.gate import Verdict
+from pipeline.run.gate import Judgement
 from pipeline.run.runner import Result
 
 FIGURES: dict[str, tuple[str, ...]] = {
@@ -48,7 +48,9 @@ def scores(results: Sequence[Result]) -> dict[str, dict[str, float]]:
     }
 
 
-def print_closing(done: Sequence[Result], everything: Sequence[Result], verdict: Verdict | None, report: Path) -> None:
+def print_closing(
+    done: Sequence[Result], everything: Sequence[Result], verdict: Judgement | None, report: Path
+) -> None:
     """To standard error; colours only on a terminal. `done` are this run's stages, `everything` adds earlier ones."""
     console = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 160)
     stages = Table("stage", "seconds", "key figures", box=SIMPLE_HEAD if console.is_terminal else None, pad_edge=False)

@@ -17,7 +17,7 @@ from pipeline.recipe.schema import Recipe, resolved_yaml
 from pipeline.report.chart import Line, line_chart
 from pipeline.report.closing import key_figures, scores, shown
 from pipeline.report.data import data_section
-from pipeline.run.gate import Verdict
+from pipeline.run.gate import Judgement
 from pipeline.run.records import RECORD
 from pipeline.run.runner import Result
 
@@ -50,7 +50,7 @@ class Example:
     completion: str
 
 
-def write_report(recipe: Recipe, root: Path, results: Sequence[Result], verdict: Verdict | None) -> Path:
+def write_report(recipe: Recipe, root: Path, results: Sequence[Result], verdict: Judgement | None) -> Path:
     """Write the report where it differs from what is there; returns its path."""
     path = root / REPORT
     html = render(recipe, results, verdict)
@@ -59,7 +59,7 @@ def write_report(recipe: Recipe, root: Path, results: Sequence[Result], verdict:
     return path
 
 
-def render(recipe: Recipe, results: Sequence[Result], verdict: Verdict | None) -> str:
+def render(recipe: Recipe, results: Sequence[Result], verdict: Judgement | None) -> str:
     folders = {result.step.name: result.step.final for result in results}
     environment = Environment(
         loader=PackageLoader("pipeline.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True

@@ -17,7 +17,7 @@ SUMMARY = "summary.json"
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Judgement:
     """`text` says why, for people; `comparison` holds the figures, where there was a baseline; `raw` is the whole."""
 
     passed: bool
@@ -29,20 +29,20 @@ class Verdict:
 def ask(module: str, job: dict[str, Any], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """Run `python -m module` on a job; its standard output is the answer, its standard error the user's."""
     with tempfile.TemporaryDirectory(prefix="tapeout-") as folder:
-        place = Path(folder) / "job.json"
-        write_json(place, job)
-        command = [sys.executable, "-m", module, str(place)]
+        path = Path(folder) / "job.json"
+        write_json(path, job)
+        command = [sys.executable, "-m", module, str(path)]
         return subprocess.run(command, stdout=subprocess.PIPE, text=True, env=env, check=False)
 
 
-def judge(run: Path, baseline: Path | None, config: dict[str, Any], env: dict[str, str]) -> Verdict:
+def judge(run: Path, baseline: Path | None, config: dict[str, Any], env: dict[str, str]) -> Judgement:
     """Raises ChildFailed where the question cannot be answered; the process has then said why."""
     job = {"run": str(run), "baseline": str(baseline) if baseline else None, "config": config}
     answer = ask("eval.score.gate", job, env)
     if answer.returncode not in (0, 1) or not answer.stdout:
         raise ChildFailed("gate", answer.returncode if answer.returncode not in (0, 1) else EXIT_USER_ERROR)
     found = json.loads(answer.stdout)
-    return Verdict(found["passed"], found["text"], found["comparison"], found)
+    return Judgement(found["passed"], found["text"], found["comparison"], found)
 
 
 def read_record(run: Path) -> dict[str, Any]:
@@ -57,13 +57,13 @@ def read_record(run: Path) -> dict[str, Any]:
     return read_json(record)
 
 
-def find_score(place: str, step: str) -> Path:
+def find_score(where: str, step: str) -> Path:
     """A summary, a folder that eval wrote, or a recipe's folder: then its latest score."""
-    path = Path(place)
+    path = Path(where)
     if path.is_file() or (path / SUMMARY).is_file():
         return path
     stored = [(read_json(record)["ended"], record.parent) for record in path.glob(f"{step}/*/{RECORD}")]
     if not stored:
         fix = "name a recipe's folder under runs, a folder that eval wrote, or a summary.json"
-        raise UserError("no score here", where=place, fix=fix)
+        raise UserError("no score here", where=where, fix=fix)
     return max(stored)[1]

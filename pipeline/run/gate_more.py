@@ -8,7 +8,7 @@ from typing import Any
 from common.files import read_json
 from common.progress import log
 from pipeline.run.children import ChildFailed
-from pipeline.run.gate import SUMMARY, Verdict, ask, judge, read_record
+from pipeline.run.gate import SUMMARY, Judgement, ask, judge, read_record
 from pipeline.run.graph import Step
 from pipeline.run.server import scratch_server
 
@@ -26,8 +26,8 @@ class More:
 
 
 def settle(
-    run: Path, baseline: Path, verdict: Verdict, config: dict[str, Any], more: More, env: dict[str, str]
-) -> Verdict:
+    run: Path, baseline: Path, verdict: Judgement, config: dict[str, Any], more: More, env: dict[str, str]
+) -> Judgement:
     """Judge again with further samples; without a server to ask, the verdict stays, and fails."""
     if not (more.endpoint and more.model):
         log("on_noise is more_samples, and no --endpoint and --model were given to draw them from: it counts as failed")
@@ -49,8 +49,8 @@ def settle(
 
 
 def settle_run(
-    step: Step, baseline: Path, verdict: Verdict, config: dict[str, Any], root: Path, env: dict[str, str]
-) -> Verdict:
+    step: Step, baseline: Path, verdict: Judgement, config: dict[str, Any], root: Path, env: dict[str, str]
+) -> Judgement:
     """The same at the end of a recipe's run, as many samples again from its own server; drawn once, then kept."""
     run, samples = step.final, read_record(step.final)["config"]["samples"]
     known = hashlib.sha256(_summary(baseline).read_bytes()).hexdigest()[:8]
@@ -68,8 +68,8 @@ def settle_run(
     return found
 
 
-def _summary(place: Path) -> Path:
-    return place / SUMMARY if place.is_dir() else place
+def _summary(score: Path) -> Path:
+    return score / SUMMARY if score.is_dir() else score
 
 
 def _settled(config: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from jax.sharding import NamedSharding
 from models.attention.exact import weigh
 from models.decoder import Decoder
 from models.layer import KV
-from models.mesh import place as place_axes
+from models.mesh import sharding_of
 from models.spec import LayerSpec
 
 Layers = tuple[KV, ...]
@@ -40,7 +40,7 @@ def empty_block(decoder: Decoder, slots: int, block: int) -> Layers:
 
 
 def _owners(decoder: Decoder) -> list[LayerSpec]:
-    return [spec for spec in decoder.spec.layers if spec.kv_from is None]
+    return [spec for spec in decoder.spec.layers if spec.shared_kv is None]
 
 
 def places(decoder: Decoder, axes: tuple[str, str]) -> tuple[tuple[NamedSharding, NamedSharding], ...] | None:
@@ -51,7 +51,7 @@ def places(decoder: Decoder, axes: tuple[str, str]) -> tuple[tuple[NamedSharding
 
     def of(spec: LayerSpec, letters: str) -> NamedSharding:
         sizes = {"k": spec.kv_heads}
-        return place_axes(mesh, letters, tuple(sizes.get(letter, 1) for letter in letters))
+        return sharding_of(mesh, letters, tuple(sizes.get(letter, 1) for letter in letters))
 
     return tuple((of(spec, axes[0]), of(spec, axes[1])) for spec in _owners(decoder))
 
@@ -106,12 +106,12 @@ def decode(
     block = new[0][0].shape[3]
     written = jnp.broadcast_to(jnp.arange(block) <= i, (*positions.shape, block))
     x = decoder.embedded(tokens[:, None])
-    extras = decoder.extras(tokens[:, None], x)
+    per_layer_inputs = decoder.per_layer_inputs(tokens[:, None], x)
     owners = iter(zip(cache, new, strict=True))
     out: dict[int, tuple[KV, KV]] = {}
     for number, layer in enumerate(decoder.layers):
         spec = layer.spec
-        past, fresh = next(owners) if spec.kv_from is None else out[spec.kv_from]
+        past, fresh = next(owners) if spec.shared_kv is None else out[spec.shared_kv]
         held = _held(start, block, past[0].shape[3])
         visible = held >= (0 if spec.window is None else jnp.maximum(positions[:, None] - spec.window + 1, 0))
         mask = jnp.concatenate([visible, written], axis=1)
@@ -132,7 +132,7 @@ def decode(
                 out[number] = past, fresh
             return attend_one(q, past, fresh, mask, spec)
 
-        x = layer(x, positions[:, None], look, None if extras is None else extras[number])
+        x = layer(x, positions[:, None], look, None if per_layer_inputs is None else per_layer_inputs[number])
     return decoder.logits(x)[:, 0], tuple(fresh for _, fresh in out.values())
 
 

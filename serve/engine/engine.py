@@ -188,7 +188,7 @@ class Engine:
     def _until_end(self, sample: Sample, tokens: list[Token]) -> tuple[list[Token], Finish | None]:
         for count, token in enumerate(tokens, 1):
             sample.position += 1
-            if token.id in self.programs.end_ids and not sample.request.sampling.ignore_end:
+            if token.id in self.programs.eos_ids and not sample.request.sampling.ignore_end:
                 return tokens[:count], Finish.STOP
             if sample.position + 1 >= sample.request.limit:
                 return tokens[:count], Finish.LENGTH

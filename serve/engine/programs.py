@@ -77,8 +77,8 @@ def describe(logits: jax.Array, tokens: jax.Array, best: jax.Array) -> Drawn:
 class Programs:
     """Compiled programs over one decoder; the cache of all slots lives here, on the device."""
 
-    def __init__(self, decoder: Decoder, *, slots: int, max_length: int, steps: int, end_ids: frozenset[int]):
-        self.buckets, self.slots, self.steps, self.end_ids = buckets_for(max_length), slots, steps, end_ids
+    def __init__(self, decoder: Decoder, *, slots: int, max_length: int, steps: int, eos_ids: frozenset[int]):
+        self.buckets, self.slots, self.steps, self.eos_ids = buckets_for(max_length), slots, steps, eos_ids
         self._graph, self._state = nnx.split(decoder)
         self._places = self._out_places(decoder)
         self._cache = jax.device_put(cache.empty_cache(decoder, slots, max_length, steps), self._places["place"])
@@ -170,7 +170,7 @@ class Programs:
     def _decode(self, layers: Any, state: Any, slots: Slots) -> tuple[Any, Drawn]:
         """While any row is active and steps remain: run, draw, advance the active rows, end those that are done."""
         decoder = nnx.merge(self._graph, state)
-        end_ids = jnp.asarray(sorted(self.end_ids), jnp.int32)
+        eos_ids = jnp.asarray(sorted(self.eos_ids), jnp.int32)
         began = jnp.asarray(slots.position)
 
         def more(carry: tuple[Any, ...]) -> jax.Array:
@@ -184,7 +184,7 @@ class Programs:
             out = Drawn(*(buffer.at[step].set(value) for buffer, value in zip(out, drawn, strict=True)))
             token = jnp.where(active, drawn.token, token)
             position = jnp.where(active, position + 1, position)
-            ended = jnp.any(token[:, None] == end_ids, axis=1) & ~slots.ignore_end
+            ended = jnp.any(token[:, None] == eos_ids, axis=1) & ~slots.ignore_end
             return step + 1, new, token, position, active & ~ended & (position + 1 < slots.limit), out
 
         b, k = self.slots, self.steps

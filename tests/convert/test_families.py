@@ -18,7 +18,7 @@ from convert.config import ConvertConfig, ConvertInputs
 from convert.stage import run
 from models.families import read_spec, rows
 from models.leaf import peft_pair
-from models.weights.files import Checkpoint
+from models.weights.files import WeightFiles
 from tests.convert.conftest import write_adapter
 from tests.models.families import FAMILIES, build
 
@@ -111,7 +111,7 @@ def test_in_bfloat16_every_tensor_is_the_float32_merge_rounded_once(
             for tensor, index in leaf.index():
                 a, b = peft_pair(leaf, index, arrays[f"{leaf.path}.lora_a"], arrays[f"{leaf.path}.lora_b"])
                 deltas[tensor] = np.float32(SCALE) * (b @ a)
-    before, after = Checkpoint(str(made.base)), Checkpoint(str(made.out / "model"))
+    before, after = WeightFiles(str(made.base)), WeightFiles(str(made.out / "model"))
     assert list(before.where) == list(after.where) and set(deltas) < set(before.where)
     for tensor in before.where:
         old, new = before.read(tensor), after.read(tensor)

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 from common.errors import UserError
 from models.families import read_spec, rows
 from models.leaf import from_hf
-from models.weights.files import Checkpoint, base_digest
+from models.weights.files import WeightFiles, base_digest
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def make_full(make_base, rewrite, tmp_path):
     def make(base: Path, dtype: str = "float32") -> tuple[Path, Path]:
         other = make_base("other", dtype=dtype, seed=5)
         folder = tmp_path / "adapter"
-        read = Checkpoint(str(other)).read
+        read = WeightFiles(str(other)).read
         arrays = {leaf.path: from_hf(leaf, read) for leaf in rows(read_spec(str(other)), stacked=True)}
         rewrite(folder, {path: array.astype(np.float32) for path, array in arrays.items()})
         digest = base_digest(str(base)) if list(base.glob("*.safetensors")) else None

@@ -27,9 +27,9 @@ def start(base: Path, adapter: Path, out: Path, limits: str = "", prefix: str = 
 
 
 def await_a_shard(process: subprocess.Popen, out: Path) -> None:
-    """Until the journal says that one is finished."""
-    journal = out / "progress.jsonl"
-    while process.poll() is None and not (journal.exists() and b"\n" in journal.read_bytes()):
+    """Until the finished says that one is finished."""
+    finished = out / "progress.jsonl"
+    while process.poll() is None and not (finished.exists() and b"\n" in finished.read_bytes()):
         time.sleep(0.0005)
 
 

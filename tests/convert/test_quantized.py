@@ -13,8 +13,8 @@ from convert.config import ConvertConfig, ConvertInputs
 from convert.dry_run import lines
 from convert.prepare import prepare
 from convert.write.quantized_plan import FOLDER
-from models.inspect import describe
-from models.load import load_params
+from models.folder.inspect import describe
+from models.folder.load import load_params
 from models.quant.layout import Mode
 
 MODES = pytest.mark.parametrize("mode", ["int8", "int4", pytest.param("nf4", marks=pytest.mark.slow)])

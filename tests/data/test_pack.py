@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.pack import Tokens, best_fit, one_each
-from models.text.packed_rows import Row
+from models.text.packed_rows import PackedRow
 
 LENGTHS = st.lists(st.integers(1, 50), max_size=80)
 
@@ -17,7 +17,7 @@ def conversations(lengths: list[int]) -> list[Tokens]:
     return [(np.arange(n, dtype=np.int32) + 1000 * i, np.arange(n) % (i + 2) == 0) for i, n in enumerate(lengths)]
 
 
-def unpacked(rows: list[Row]) -> list[Tokens]:
+def unpacked(rows: list[PackedRow]) -> list[Tokens]:
     parts = []
     for row in rows:
         cuts = np.cumsum(row.lengths)[:-1]

@@ -16,7 +16,7 @@ from flax import nnx
 
 from models.adapters.lora import add_lora
 from models.config import HardwareConfig
-from models.load import load_decoder
+from models.folder.load import load_decoder
 from models.mesh import make_mesh
 from models.text.packed_rows import buckets_of, open_batches
 from train.config import LoraConfig, TrainConfig

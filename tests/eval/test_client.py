@@ -14,7 +14,7 @@ from eval import client as client_module
 from eval.benchmarks.layout import Benchmark, load_benchmark
 from eval.client import Client, seed_of
 from eval.config import EvalConfig
-from eval.journal import Row
+from eval.journal import Sample
 
 Serve = Callable[[Any], AbstractContextManager[str]]
 
@@ -28,8 +28,8 @@ def _echo(payload: dict[str, Any], index: int) -> str:
     return f"{payload['seed']}/{index}"
 
 
-def _ask(benchmark: Benchmark, url: str, have: set[int] | None = None, **options: Any) -> list[Row]:
-    async def ask() -> list[Row]:
+def _ask(benchmark: Benchmark, url: str, have: set[int] | None = None, **options: Any) -> list[Sample]:
+    async def ask() -> list[Sample]:
         config = EvalConfig(benchmark="b", **({"samples": 3} | options))
         async with Client(url, "m", config) as client:
             found = await asyncio.gather(*(client.samples(problem, have or set()) for problem in benchmark.problems))

@@ -16,8 +16,8 @@ import numpy as np
 from models.config import HardwareConfig
 from models.decoder import Decoder
 from models.families import read_spec, rows
-from models.load import load_decoder, load_params
-from models.mesh import make_mesh, weight_place
+from models.folder.load import load_decoder, load_params
+from models.mesh import make_mesh, weight_sharding
 from models.quant.layout import Mode
 from models.quant.weight import Quantized
 
@@ -39,7 +39,7 @@ def compare(
         full = {path: value for path, value in params.items() if not isinstance(value, Quantized)}
         for leaf in rows(spec, True):
             if leaf.path in full:
-                assert full[leaf.path].sharding == weight_place(mesh, leaf), leaf.path
+                assert full[leaf.path].sharding == weight_sharding(mesh, leaf), leaf.path
         placed[f"{fsdp},{tp}"] = {path: list(value.sharding.spec) for path, value in full.items()}
         spread = [v.codes.sharding for v in params.values() if isinstance(v, Quantized)]
         assert not any(place.is_fully_replicated for place in spread)

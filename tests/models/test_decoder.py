@@ -14,7 +14,7 @@ from transformers import Gemma4ForCausalLM
 from models.adapters.lora import add_lora
 from models.config import HardwareConfig
 from models.decoder import Remat
-from models.load import load_decoder
+from models.folder.load import load_decoder
 from models.mesh import make_mesh
 
 MakeModel = Callable[[str], tuple[Path, Gemma4ForCausalLM]]

@@ -19,11 +19,11 @@ from models.attention.dispatch import Attention
 from models.config import HardwareConfig
 from models.decoder import Decoder
 from models.families import carried, read_spec, rows
+from models.folder.load import load_decoder
 from models.leaf import from_hf, to_hf
-from models.load import load_decoder
 from models.mesh import make_mesh
 from models.spec import DecoderSpec
-from models.weights.files import Checkpoint
+from models.weights.files import WeightFiles
 from serve.engine import cache as serving
 from tests.models.families import FAMILIES, SLIDING, WINDOW, build
 
@@ -52,7 +52,7 @@ class Case(NamedTuple):
         return read_spec(str(self.folder))
 
     def decoder(self, stacked: bool) -> Decoder:
-        spec, checkpoint = self.spec, Checkpoint(str(self.folder))
+        spec, checkpoint = self.spec, WeightFiles(str(self.folder))
         arrays = {leaf.path: jnp.asarray(from_hf(leaf, checkpoint.read)) for leaf in rows(spec, stacked)}
         return Decoder(spec, arrays, stacked)
 
@@ -128,7 +128,7 @@ def test_prefill_and_decode_equal_the_whole_sequence(case: Callable[[str], Case]
     graph, state = nnx.split(decoder)
     lengths = np.array([WINDOW + 3, 2], np.int32)
     layers = serving.empty_cache(decoder, 2, LENGTH, BLOCK)
-    assert len(layers) == sum(layer.kv_from is None for layer in made.spec.layers)
+    assert len(layers) == sum(layer.shared_kv is None for layer in made.spec.layers)
     hidden, kv = jax.jit(lambda state, tokens: nnx.merge(graph, state).prefill_hidden(tokens))(state, made.tokens)
     np.testing.assert_allclose(decoder.logits(hidden), made.logits, atol=CLOSE)
     for slot, length in enumerate(lengths):
@@ -150,7 +150,7 @@ def test_every_tensor_is_read_or_carried_and_the_round_trip_is_byte_identical(
     case: Callable[[str], Case], name: str
 ) -> None:
     made = case(name)
-    checkpoint = Checkpoint(str(made.folder))
+    checkpoint = WeightFiles(str(made.folder))
     for stacked in (True, False):
         saved: dict[str, np.ndarray] = {}
         for leaf in rows(made.spec, stacked):
@@ -249,18 +249,21 @@ def test_the_short_config_of_a_published_gemma3(tmp_path: Path) -> None:
 
 def test_the_table_of_layers_that_borrow(case: Callable[[str], Case]) -> None:
     spec = case("gemma4 E2B").spec
-    assert [layer.kv_from for layer in spec.layers] == [None] * 5 + [2, 4, 4, 2]
+    assert [layer.shared_kv for layer in spec.layers] == [None] * 5 + [2, 4, 4, 2]
     assert spec.parts == (range(0, 2), range(2, 5), range(5, 9))
-    assert {leaf.path: leaf.shape for leaf in rows(spec, True) if leaf.path.startswith("sliding_borrowing.")} == {
-        "sliding_borrowing.q": (2, 4, 16, 32),
-        "sliding_borrowing.o": (2, 32, 4, 16),
-        "sliding_borrowing.q_norm": (2, 16),
-        "sliding_borrowing.gate_up": (2, 2, 96, 32),
-        "sliding_borrowing.down": (2, 32, 96),
-        **{f"sliding_borrowing.{n}_norm": (2, 32) for n in ("input", "post_attention", "pre_mlp", "post_mlp", "extra")},
-        "sliding_borrowing.scalar": (2,),
-        "sliding_borrowing.extra_gate": (2, 8, 32),
-        "sliding_borrowing.extra_out": (2, 32, 8),
+    assert {leaf.path: leaf.shape for leaf in rows(spec, True) if leaf.path.startswith("sliding_shared.")} == {
+        "sliding_shared.q": (2, 4, 16, 32),
+        "sliding_shared.o": (2, 32, 4, 16),
+        "sliding_shared.q_norm": (2, 16),
+        "sliding_shared.gate_up": (2, 2, 96, 32),
+        "sliding_shared.down": (2, 32, 96),
+        **{
+            f"sliding_shared.{n}_norm": (2, 32)
+            for n in ("input", "post_attention", "pre_mlp", "post_mlp", "per_layer_input")
+        },
+        "sliding_shared.scalar": (2,),
+        "sliding_shared.per_layer_input_gate": (2, 8, 32),
+        "sliding_shared.per_layer_projection": (2, 32, 8),
     }
     assert carried(spec, "model.layers.5.self_attn.k_proj.weight")
     assert not carried(spec, "model.layers.4.self_attn.k_proj.weight")

@@ -15,9 +15,9 @@ from safetensors.numpy import load_file, save_file
 
 from common.errors import UserError
 from models.families import read_spec, rows
+from models.folder.load import load_params
 from models.leaf import Leaf, from_hf, to_hf
-from models.load import load_params
-from models.weights.files import Checkpoint
+from models.weights.files import WeightFiles
 from models.weights.stream import stream
 
 MakeModel = Callable[[str], tuple[Path, Any]]
@@ -36,7 +36,7 @@ def change(folder: Path, edit: Callable[[dict[str, np.ndarray]], Any]) -> None:
 
 @pytest.mark.parametrize("stacked", [True, False])
 def test_round_trip_is_byte_identical(folder: Path, stacked: bool) -> None:
-    checkpoint = Checkpoint(str(folder))
+    checkpoint = WeightFiles(str(folder))
     saved: dict[str, np.ndarray] = {}
     for leaf in rows(read_spec(str(folder)), stacked):
         saved.update(to_hf(leaf, from_hf(leaf, checkpoint.read)))
@@ -89,7 +89,7 @@ def test_a_truncated_file(folder: Path) -> None:
 )
 def test_streams_equal_the_table(folder: Path, dtype: str, on_host: bool) -> None:
     table = rows(read_spec(str(folder)), True)
-    same_as_the_table(table, Checkpoint(str(folder)), dtype, on_host)
+    same_as_the_table(table, WeightFiles(str(folder)), dtype, on_host)
 
 
 @pytest.mark.parametrize("on_host", [True, False])
@@ -99,10 +99,10 @@ def test_a_row_in_another_order_than_its_tensors(tmp_path: Path, on_host: bool) 
         {f"w{i}": rng.normal(size=(6, 5)).astype(ml_dtypes.bfloat16) for i in range(2)}, tmp_path / "m.safetensors"
     )
     leaf = Leaf("w", ("w0", "w1"), "d l h k", "(k h) d", (5, 2, 3, 2))
-    same_as_the_table([leaf], Checkpoint(str(tmp_path)), "bfloat16", on_host)
+    same_as_the_table([leaf], WeightFiles(str(tmp_path)), "bfloat16", on_host)
 
 
-def same_as_the_table(table: list[Leaf], checkpoint: Checkpoint, dtype: str, on_host: bool) -> None:
+def same_as_the_table(table: list[Leaf], checkpoint: WeightFiles, dtype: str, on_host: bool) -> None:
     place = SingleDeviceSharding(jax.devices()[0])
     got = stream(table, checkpoint, dtype, {leaf.path: place for leaf in table}, on_host, small=0)
     for leaf in table:

@@ -74,12 +74,12 @@ def test_every_fate_is_told(folder: Path, capfd: pytest.CaptureFixture[str]) -> 
     save_file(tensors, folder / FILE)
     done, out, _ = inspect(folder, capfd=capfd)
     assert done.exit_code == 0
-    fates = {line.split()[0]: " ".join(line.split()[1:]) for line in out.splitlines() if line.strip()}
-    assert fates["model.layers.1.mlp.up_proj.weight"].startswith("missing, wanted by ")
-    assert fates["model.layers.0.mlp.up_proj.weight"].endswith(".gate_up")
-    assert fates["lm_head.weight"] == "carried through"
-    assert fates["model.rotor"] == "unexpected"
-    assert fates["model.norm.weight"] == "used by final_norm, but its shape is [15], not [16]"
+    coverage = {line.split()[0]: " ".join(line.split()[1:]) for line in out.splitlines() if line.strip()}
+    assert coverage["model.layers.1.mlp.up_proj.weight"].startswith("missing, wanted by ")
+    assert coverage["model.layers.0.mlp.up_proj.weight"].endswith(".gate_up")
+    assert coverage["lm_head.weight"] == "carried through"
+    assert coverage["model.rotor"] == "unexpected"
+    assert coverage["model.norm.weight"] == "used by final_norm, but its shape is [15], not [16]"
     assert out.splitlines()[-1] == "23 used, 1 carried through, 1 missing, 1 unexpected"
 
 

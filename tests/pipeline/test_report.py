@@ -11,7 +11,7 @@ from pipeline.recipe.schema import Recipe, load_recipe
 from pipeline.report.chart import Line, line_chart, ticks
 from pipeline.report.closing import key_figures, print_closing, scores, shown
 from pipeline.report.page import write_report
-from pipeline.run.gate import Verdict
+from pipeline.run.gate import Judgement
 from pipeline.run.graph import Step, plan
 from pipeline.run.records import Digests, write_record
 from pipeline.run.runner import Result, is_done, read_result
@@ -24,7 +24,7 @@ METRICS = {
     "eval": {"pass@1": 0.75, "pass@5": None, "problems": 2, "samples": 4},
     "eval-base": {"pass@1": 0.0, "pass@5": None, "problems": 2, "samples": 4},
 }
-VERDICT = Verdict(True, "gate: passed\n  pass@1 0.750", None)
+VERDICT = Judgement(True, "gate: passed\n  pass@1 0.750", None)
 
 
 def lines(path: Path, rows: list[dict[str, object]]) -> None:
@@ -117,7 +117,7 @@ def test_an_unchanged_run_leaves_the_report_alone(run: tuple[Recipe, list[Result
     path = write_report(recipe, tmp_path / "runs" / "small", results, VERDICT)
     before = path.stat().st_mtime_ns
     assert write_report(recipe, tmp_path / "runs" / "small", results, VERDICT).stat().st_mtime_ns == before
-    changed = Verdict(False, "gate: FAILED", None)
+    changed = Judgement(False, "gate: FAILED", None)
     assert write_report(recipe, tmp_path / "runs" / "small", results, changed).stat().st_mtime_ns != before
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from transformers import Gemma4ForCausalLM, Gemma4TextConfig
 
-from models.text.packed_rows import Row, write_shards
+from models.text.packed_rows import PackedRow, write_shards
 from tests.shapes import TINY
 
 REPO = Path(__file__).parents[2]
@@ -31,9 +31,9 @@ def conversations(count: int) -> list[tuple[np.ndarray, np.ndarray]]:
     return out
 
 
-def packed(parts: list[tuple[np.ndarray, np.ndarray]]) -> Row:
+def packed(parts: list[tuple[np.ndarray, np.ndarray]]) -> PackedRow:
     ids, masks = zip(*parts, strict=True)
-    return Row(np.concatenate(ids), np.concatenate(masks), tuple(len(each) for each in ids))
+    return PackedRow(np.concatenate(ids), np.concatenate(masks), tuple(len(each) for each in ids))
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from flax import nnx
 from models.adapters.lora import add_lora
 from models.config import HardwareConfig
 from models.decoder import Decoder
-from models.load import load_params
+from models.folder.load import load_params
 from models.mesh import make_mesh
 from models.quant.layout import Mode
 from models.quant.weight import Quantized, plain

@@ -12,7 +12,7 @@ from flax import nnx
 from benchmarks.lowering import abstract_step, gemma4_31b
 from models.adapters.lora import add_lora
 from models.config import HardwareConfig
-from models.load import load_decoder
+from models.folder.load import load_decoder
 from models.mesh import make_mesh
 from models.text.packed_rows import collate
 from tests.train.conftest import LENGTH, Path, conversations, packed

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from common.errors import UserError
 from models.adapters.lora import attach, known_products
 from models.adapters.peft import PeftAdapter, PeftPair, joined, read_peft_adapter
+from models.folder.load import load_decoder
 from models.leaf import Leaf, peft_pair
-from models.load import load_decoder
 from tests.models.families import FAMILIES, build
 from tests.models.test_leaf import leaves
 

@@ -7,7 +7,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from benchmarks.lowering import abstract_step, gemma4_31b
 from models.attention.dispatch import Attention
-from models.mesh import AXES, batch_place
+from models.mesh import AXES, batch_sharding
 
 LENGTH, CHIPS = 2048, 4
 
@@ -21,7 +21,7 @@ def main() -> None:
         print(attention.describe(spec, LENGTH, "bfloat16"), flush=True)
         step, (trained, opt_state, frozen, batch) = abstract_step(spec, LENGTH, CHIPS, attention, remat)
         whole = NamedSharding(mesh, PartitionSpec())
-        program = jax.jit(step, in_shardings=(whole, whole, whole, batch_place(mesh)))
+        program = jax.jit(step, in_shardings=(whole, whole, whole, batch_sharding(mesh)))
         program.lower(trained, opt_state, frozen, batch).compile()
 
 

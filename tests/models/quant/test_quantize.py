@@ -15,8 +15,8 @@ from flax import nnx
 from common.errors import UserError
 from models.decoder import Decoder
 from models.families import read_spec, rows
+from models.folder.load import load_decoder, load_params
 from models.leaf import Leaf
-from models.load import load_decoder, load_params
 from models.quant.layout import GROUP, Mode, mode_of, shapes
 from models.quant.quantize import BLOCK_BYTES, quantized_blocks
 from models.quant.weight import Quantized, plain, product

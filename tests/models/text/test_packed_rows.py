@@ -13,18 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import UserError
-from models.text.packed_rows import Row, count_rows, open_batches, read_rows, write_shards
+from models.text.packed_rows import PackedRow, count_rows, open_batches, read_rows, write_shards
 
 T = 16
 
 
-def row(number: int) -> Row:
+def row(number: int) -> PackedRow:
     rng = np.random.default_rng(number)
     lengths = rng.integers(1, 5, rng.integers(1, 4)).astype(np.int32)
     total = int(lengths.sum())
     ids = rng.integers(1, 70_000 if number % 2 else 300, total).astype(np.int32)
     ids[0] = number
-    return Row(ids, rng.random(total) < 0.5, lengths)
+    return PackedRow(ids, rng.random(total) < 0.5, lengths)
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +53,8 @@ def same(a: list[dict[str, np.ndarray]], b: list[dict[str, np.ndarray]]) -> bool
 def test_a_row_survives_its_bytes(segments: list[list[tuple[int, bool]]]) -> None:
     flat = [pair for segment in segments for pair in segment]
     lengths = np.array([len(segment) for segment in segments], np.int32)
-    before = Row(np.array([i for i, _ in flat], np.int32), np.array([m for _, m in flat]), lengths)
-    after = Row.from_bytes(before.to_bytes())
+    before = PackedRow(np.array([i for i, _ in flat], np.int32), np.array([m for _, m in flat]), lengths)
+    after = PackedRow.from_bytes(before.to_bytes())
     for name, kind in (("ids", np.int32), ("mask", np.bool_), ("lengths", np.int32)):
         assert np.array_equal(getattr(before, name), getattr(after, name)) and getattr(after, name).dtype == kind
 
@@ -157,7 +157,7 @@ def test_what_cannot_be_read_is_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="max_length 1"):
         next(open_batches(tmp_path / "a", batch_size=1, max_length=1, seed=0))
     with pytest.raises(UserError, match="did not write"):
-        Row.from_bytes(b"else")
+        PackedRow.from_bytes(b"else")
     shard = tmp_path / "a" / "00000.array_record"
     shard.write_bytes(shard.read_bytes()[:1000])
     with pytest.raises(UserError, match="cannot be read"):

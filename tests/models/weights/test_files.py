@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from common.errors import UserError
 from common.safetensors import INDEX, SINGLE
-from models.weights.files import Checkpoint
+from models.weights.files import WeightFiles
 
 Table = dict[str, Any]
 
@@ -27,7 +27,7 @@ def entry(begin: int, end: int, shape: list[Any] | None = None, dtype: str = "F3
 
 def refused(folder: Path, where: str) -> str:
     with pytest.raises(UserError) as error:
-        Checkpoint(str(folder))
+        WeightFiles(str(folder))
     assert where in error.value.where and error.value.fix
     assert len(str(error.value).splitlines()) <= 4
     return error.value.what
@@ -102,7 +102,7 @@ def test_a_folder_without_weights(tmp_path: Path) -> None:
 
 def test_a_file_that_shrinks_after_its_header_was_read(tmp_path: Path) -> None:
     save_file({"a": np.zeros(100, np.float32)}, tmp_path / SINGLE)
-    checkpoint = Checkpoint(str(tmp_path))
+    checkpoint = WeightFiles(str(tmp_path))
     (tmp_path / SINGLE).write_bytes((tmp_path / SINGLE).read_bytes()[:-8])
     with pytest.raises(UserError, match="ends inside") as error:
         checkpoint.read("a")
@@ -116,9 +116,9 @@ def test_numbers_that_are_none_are_found_wherever_they_are(tmp_path: Path, dtype
     for at in (0, 700_000, 1_499_999):
         values = np.full(1_500_000, largest, dtype)
         save_file({"good": values}, tmp_path / SINGLE)
-        assert np.array_equal(Checkpoint(str(tmp_path)).read("good", finite=True), values)
+        assert np.array_equal(WeightFiles(str(tmp_path)).read("good", finite=True), values)
         values[at] = spoil
         save_file({"bad": values}, tmp_path / SINGLE)
         with pytest.raises(UserError, match="NaN or infinity") as error:
-            Checkpoint(str(tmp_path)).read("bad", finite=True)
+            WeightFiles(str(tmp_path)).read("bad", finite=True)
         assert error.value.where == "bad"

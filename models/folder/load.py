@@ -6,16 +6,16 @@ from flax import nnx
 from jax.sharding import Mesh, Sharding, SingleDeviceSharding
 
 from common.errors import UserError
-from models.coverage import check_complete, fates, wanted
 from models.decoder import Decoder
 from models.families import read_spec, rows
+from models.folder.coverage import check_complete, coverage, wanted
 from models.leaf import Leaf
-from models.mesh import place, weight_place
+from models.mesh import sharding_of, weight_sharding
 from models.quant.layout import Mode, mode_of, mode_to_load
 from models.quant.quantize import load_quantized
 from models.quant.weight import Quantized
 from models.spec import DecoderSpec
-from models.weights.files import Checkpoint
+from models.weights.files import WeightFiles
 from models.weights.stream import stream
 
 INIT_STD = 0.02
@@ -30,24 +30,24 @@ def load_params(
     """
     spec = read_spec(folder)
     table = rows(spec, stacked)
-    checkpoint = Checkpoint(folder)
+    checkpoint = WeightFiles(folder)
     mode, stored = mode_to_load(folder, weights)
     if stored and stacked:
         what = f"training starts from full weights, these are {mode}"
         raise UserError(what, where=folder, fix=f"give the full weights; train.weights: {mode} quantizes them")
-    check_complete(fates(spec, wanted(table, mode if stored else None), checkpoint.names()))
+    check_complete(coverage(spec, wanted(table, mode if stored else None), checkpoint.names()))
     device = jax.devices()[0]
-    places: dict[str, Sharding] = {
-        leaf.path: SingleDeviceSharding(device) if mesh is None else weight_place(mesh, leaf) for leaf in table
+    shardings: dict[str, Sharding] = {
+        leaf.path: SingleDeviceSharding(device) if mesh is None else weight_sharding(mesh, leaf) for leaf in table
     }
     full = [leaf for leaf in table if mode is None or mode_of(leaf, mode) is None]
     params: dict[str, jax.Array | Quantized] = {
-        **stream(full, checkpoint, dtype, places, on_host=device.platform == "cpu")
+        **stream(full, checkpoint, dtype, shardings, on_host=device.platform == "cpu")
     }
     if mode is not None:
 
         def where(leaf: Leaf, shape: tuple[int, ...]) -> Sharding:
-            return SingleDeviceSharding(device) if mesh is None else place(mesh, leaf.letters, shape)
+            return SingleDeviceSharding(device) if mesh is None else sharding_of(mesh, leaf.letters, shape)
 
         params |= load_quantized(table, checkpoint, mode, stored, dtype, where)
     return spec, params
@@ -65,7 +65,7 @@ def random_decoder(spec: DecoderSpec, dtype: str, seed: int, mesh: Mesh) -> Deco
     """A stacked decoder with random weights, all of them to be trained."""
     table = rows(spec, stacked=True)
     values = random_params(spec, dtype, seed)
-    placed = {leaf.path: jax.device_put(values[leaf.path], weight_place(mesh, leaf)) for leaf in table}
+    placed = {leaf.path: jax.device_put(values[leaf.path], weight_sharding(mesh, leaf)) for leaf in table}
     return Decoder(spec, placed, stacked=True, trained=nnx.Param)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from common.errors import UserError
 from common.files import read_json
-from convert.adapters.adapter import Place
+from convert.adapters.adapter import Site
 from convert.config import ConvertConfig
 from convert.prepare import Work
 
@@ -20,7 +20,7 @@ MAX_TOKENS = 128
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Outcome:
     """`why_not`: the reason that nothing was run, else None."""
 
     why_not: str | None
@@ -28,7 +28,7 @@ class Verdict:
     kl_max: float | None = None
     tokens: int = 0
     prompts: int = 0
-    effective: Mapping[Place, float] = field(default_factory=dict)
+    effective: Mapping[Site, float] = field(default_factory=dict)
     """Root mean square of the change of the logits when one target of one layer alone is merged."""
 
     def summary(self) -> dict[str, Any]:

@@ -22,7 +22,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Fate:
+class Coverage:
     tensor: str
     kind: Kind
     row: str | None = None
@@ -43,18 +43,18 @@ def wanted(table: Iterable[Leaf], stored: Mode | None) -> dict[str, Wanted]:
     return out
 
 
-def fates(spec: DecoderSpec, wants: Mapping[str, Wanted], names: Iterable[str]) -> list[Fate]:
+def coverage(spec: DecoderSpec, wants: Mapping[str, Wanted], names: Iterable[str]) -> list[Coverage]:
     """One for every tensor that rows want or the checkpoint (`names`) holds; the rows' come first."""
     held = set(names)
-    out = [Fate(name, "used" if name in held else "missing", want.row) for name, want in wants.items()]
+    out = [Coverage(name, "used" if name in held else "missing", want.row) for name, want in wants.items()]
     for name in sorted(held - set(wants)):
-        out.append(Fate(name, "carried through" if carried(spec, name) else "unexpected"))
+        out.append(Coverage(name, "carried through" if carried(spec, name) else "unexpected"))
     return out
 
 
-def check_complete(all_fates: Iterable[Fate]) -> None:
+def check_complete(found: Iterable[Coverage]) -> None:
     """Raises UserError naming what is missing, or what nothing accounts for."""
-    found = list(all_fates)
+    found = list(found)
     for kind, what, fix in (
         ("missing", "tensors are missing from the checkpoint", "fetch the model again, all of its files"),
         ("unexpected", "tensors that config.json does not account for", "the weights and config.json belong together?"),

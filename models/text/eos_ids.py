@@ -10,7 +10,7 @@ from common.files import read_json
 from models.text.prompt import encode
 
 
-def end_ids(folder: str, tokenizer: PreTrainedTokenizerFast) -> frozenset[int]:
+def eos_ids(folder: str, tokenizer: PreTrainedTokenizerFast) -> frozenset[int]:
     """Token ids from generation_config.json, config.json, the tokenizer and its chat template; at least one."""
     found: set[int] = set()
     for name in ("generation_config.json", "config.json"):

@@ -1,4 +1,4 @@
-"""`python -m models.inspect DIR [--json]`: what a model folder is, and what becomes of each of its tensors.
+"""`python -m models.folder.inspect DIR [--json]`: what a model folder is, and what becomes of each of its tensors.
 
 Headers only, and no JAX: it answers at once, for a folder of any size.
 """
@@ -14,8 +14,8 @@ from typing import Any
 
 from common.safetensors import Entry, read_weights
 from common.stage import report
-from models.coverage import Fate, Wanted, fates, wanted
 from models.families import read_spec, rows
+from models.folder.coverage import Coverage, Wanted, coverage, wanted
 from models.leaf import Leaf
 from models.quant.layout import stored_mode
 from models.spec import DecoderSpec
@@ -33,7 +33,7 @@ def describe(folder: Path) -> dict[str, Any]:
     entries = {name: entry for name, (_, entry) in weights.where.items()}
     mode = stored_mode(str(folder))
     wants = wanted(table, mode)
-    all_fates = fates(spec, wants, entries)
+    found = coverage(spec, wants, entries)
     parameters = sum(math.prod(leaf.shape) for leaf in table)
     return {
         "family": spec.family,
@@ -46,12 +46,12 @@ def describe(folder: Path) -> dict[str, Any]:
         "files": {shard.path.name: shard.bytes for shard in weights.shards},
         "stored": dict(Counter(entry.dtype for entry in entries.values())),
         "rows": [_row(leaf) for leaf in table],
-        "counts": {kind: sum(fate.kind == kind for fate in all_fates) for kind in KINDS},
+        "counts": {kind: sum(fate.kind == kind for fate in found) for kind in KINDS},
         "tensors": [
             {"name": fate.tensor, "fate": fate.kind, "row": fate.row}
             | _stored(entries.get(fate.tensor))
             | _misfit(fate, wants, entries)
-            for fate in all_fates
+            for fate in found
         ],
     }
 
@@ -79,7 +79,7 @@ def _stored(entry: Entry | None) -> dict[str, Any]:
     return {} if entry is None else {"dtype": entry.dtype, "shape": entry.shape}
 
 
-def _misfit(fate: Fate, wants: Mapping[str, Wanted], entries: Mapping[str, Entry]) -> dict[str, Any]:
+def _misfit(fate: Coverage, wants: Mapping[str, Wanted], entries: Mapping[str, Entry]) -> dict[str, Any]:
     """The shape that config.json says, where the tensor has another."""
     if fate.kind != "used" or entries[fate.tensor].shape == wants[fate.tensor].shape:
         return {}

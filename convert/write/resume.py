@@ -27,7 +27,7 @@ class Done:
     changes: dict[str, Change]
 
 
-class Journal:
+class Finished:
     """`identity` stands for everything that decides the bytes; another one's files are not kept."""
 
     def __init__(self, out: Path, identity: str):

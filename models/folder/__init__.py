@@ -1,0 +1,1 @@
+"""A model folder in Hugging Face layout: what it holds, what becomes of each tensor, and how it becomes a decoder."""
