@@ -21,6 +21,7 @@ from eval.benchmarks.layout import Benchmark, load_benchmark
 from eval.benchmarks.prompts import wording
 from eval.client import Client
 from eval.config import EvalConfig
+from eval.grade.extract import Rule
 from eval.grade.simulate import Simulator, find_simulator
 from eval.grade.worker_pool import at_once, workers
 from eval.journal import Journal
@@ -50,10 +51,10 @@ def _copied(run: Path, out: Path) -> None:
 
 async def _draw(
     benchmark: Benchmark, tasks: list[str], more: int, simulator: Simulator, client: Client, results: Journal,
-    samples: Journal, before: dict[str, int],
+    samples: Journal, before: dict[str, int], rule: Rule,
 ) -> None:  # fmt: skip
     """For each task, samples up to `before` + `more`: those that a cut-off call left out, and their verdicts."""
-    async with workers(simulator, at_once()) as pool, client:
+    async with workers(simulator, at_once(), rule) as pool, client:
         with bar("more samples", len(tasks) * more, "samples") as progress:
 
             async def one(task: str) -> None:
@@ -94,7 +95,7 @@ def draw_more(job: dict[str, Any]) -> None:
         samples = stack.enter_context(closing(Journal(out / SAMPLES)))
         results = stack.enter_context(closing(Journal(out / RESULTS)))
         counts = before["per_problem_samples"]
-        work = _draw(benchmark, tasks, job["more"], simulator, client, results, samples, counts)
+        work = _draw(benchmark, tasks, job["more"], simulator, client, results, samples, counts, config.extract)
         try:
             asyncio.run(stopping_cleanly(work))
         except BaseExceptionGroup as group:

@@ -122,7 +122,7 @@ async def _score_all(
     total = len(benchmark.problems) * config.samples if generating else len(samples.rows)
     async with AsyncExitStack() as stack:
         progress = stack.enter_context(bar("eval", total, "samples"))
-        pool = await stack.enter_async_context(workers(simulator, min(config.simulators or at_once(), max(total, 1))))
+        pool = await stack.enter_async_context(workers(simulator, min(config.simulators or at_once(), max(total, 1)), config.extract))
         client = Client(inputs.endpoint, inputs.model, config, word) if generating else None
         if client is not None:
             await stack.enter_async_context(client)

@@ -42,6 +42,7 @@ def summarize(
     return statistics.summarize(counts, ks, lambda task: True) | {
         "benchmark": benchmark.name,
         "benchmark_digest": benchmark.digest,
+        "extract": config.extract,
         "simulator": simulator,
         "sandbox": sandbox,
         "categories": {name: categories[name] for name in CATEGORIES},

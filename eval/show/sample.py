@@ -100,7 +100,7 @@ def _signals(waves: Waves) -> list[str]:
 
 
 def _waves(problem: Problem, completion: str, config: EvalConfig) -> Waves | None:
-    design = extract(completion, problem.interface)
+    design = extract(completion, problem.interface, config.extract)
     if design is None or rejection(design) is not None:
         return None
     waves = trace(problem, design, simulator_of(config))

@@ -1,0 +1,153 @@
+"""The default rule: the design that an answer means, of whatever shape. docs/eval.md states it.
+
+The marks that VerilogEval's prompts ask for, else the last fence with a TopModule that has a body, else the code that
+stands in prose, else a body that continues the given header.
+"""
+
+import re
+from collections.abc import Iterable
+
+from eval.grade.extract.fences import Fence, fences, outside
+from eval.grade.extract.prose import code_in
+from eval.grade.extract.reasoning import Answer, answer
+from eval.grade.extract.verilog import TOP, best, defines, first_end, instantiated, modules, reached, without_comments
+
+_OFFICIAL = re.compile(
+    r"^[ \t]*\[BEGIN\](.*?)(?:^[ \t]*\[DONE\]|(?:(?<=endmodule)|(?<![\w\])$]))[ \t]*\[DONE\][ \t]*$|\Z)",
+    re.MULTILINE | re.DOTALL,
+)
+_DECLARED = re.compile(
+    r"^[ \t]*(?:`define[ \t]+(?P<macro>\w+)(?:[^\n]*\\\n)*[^\n]*\n?"
+    r"|(?P<kind>package|interface|primitive|function|task)\s+(?:automatic\s+)?[^;(#\n]*?(?P<block>\w+)\s*[;(#].*?\bend(?P=kind)\b[^\n]*\n?"
+    r"|typedef\b[^;{]*(?:\{[^}]*\})?\s*(?P<type>\w+)[^;\n]*;[^\n]*\n?)",
+    re.MULTILINE | re.DOTALL,
+)
+_CODE = re.compile(r"\b(?:assign|always\w*|initial|generate|endmodule)\b")
+
+
+def clean(text: str) -> str:
+    """Line ends of every kind as the official harness takes them; no byte-order marks; half a surrogate pair is U+FFFD."""
+    lines = text.replace("\ufeff", "").split("\n") if "\r" not in text else text.replace("\ufeff", "").splitlines()
+    lines = [piece for line in lines for piece in (line.splitlines() or [""])]
+    return re.sub("[\ud800-\udfff]", "\ufffd", "\n".join(lines) + ("\n" if text.endswith(("\n", "\r")) else ""))
+
+
+def _pieces(text: str) -> list[tuple[str, str]]:
+    """(name, code) of what a text declares for others to use: modules, packages, macros, types and their like."""
+    own = [(m.name, text[m.start : m.end] + "\n", m.start) for m in modules(text) if m.closed and m.name != TOP]
+    plain = without_comments(text)
+    for found in _DECLARED.finditer(plain):
+        name = found["macro"] or found["block"] or found["type"]
+        own.append((name, text[found.start() : found.end()].rstrip("\n") + "\n", found.start()))
+    return [(name, code) for name, code, _ in sorted(own, key=lambda piece: piece[2])]
+
+
+def _uses(name: str, code: str, plain: str) -> bool:
+    if re.match(r"\s*(?:macro)?module\b", code):
+        return instantiated(name, plain)
+    return bool(re.search(rf"(?<![\w$]){re.escape(name)}(?![\w$])", plain))
+
+
+def _with_helpers(chosen: str, before: list[str], after: list[str]) -> str:
+    """The chosen code behind what it uses and does not declare, taken from the other blocks, the nearest first."""
+    near = [piece for block in [*reversed(before), *after] for piece in _pieces(block)]
+    have = {name for name, _ in _pieces(chosen)} | {TOP}
+    taken, text = list[tuple[str, str]](), without_comments(chosen)
+    growing = True
+    while growing:
+        growing = False
+        for name, code in near:
+            if name not in have and _uses(name, code, text):
+                have.add(name)
+                taken.append((name, code))
+                text += without_comments(code)
+                growing = True
+    order = [code for block in [*before, *after] for _, code in _pieces(block)]
+    return "".join([*sorted((code for _, code in taken), key=order.index), chosen])
+
+
+def _rank(body: str, place: int) -> tuple[bool, bool, int]:
+    tops = [m for m in modules(body) if m.name == TOP]
+    top = best(tops) if tops else None
+    return (top is None or top.has_body, top is None or top.closed, place)
+
+
+def _best_block(blocks: list[str]) -> int | None:
+    """The last that defines TopModule with a body; else the last whole one; else the last."""
+    tops = [i for i, block in enumerate(blocks) if defines(block)]
+    return max(tops, key=lambda i: _rank(blocks[i], i)) if tops else None
+
+
+def _whole(text: str, unmarked: bool) -> str | None:
+    """The code that defines a TopModule of its own."""
+    found = fences(text)
+    bare = code_in(outside(text, found))
+    blocks = [fence.body for fence in found if not fence.foreign]
+    if unmarked and defines(bare):
+        blocks = [block for block in blocks if not defines(block)]
+    for candidates in (blocks, [*blocks, bare], [fence.body for fence in found]):
+        chosen = _best_block(candidates)
+        if chosen is not None:
+            others = [b for i, b in enumerate(candidates) if i != chosen]
+            return reached(_with_helpers(candidates[chosen], others[:chosen], [*others[chosen:], bare]))
+    return None
+
+
+def _continuing(text: str) -> str | None:
+    """A body that continues a given header: up to its first `endmodule`, with the helper modules that follow."""
+    end = first_end(text)
+    if end is None:
+        return None if modules(text) else text
+    return text[:end] + "\n" + code_in(text[end:])
+
+
+def _body(text: str, found: list[Fence]) -> str | None:
+    """The body in an answer to code completion: what stands before any fence if it ends there, else a fence's."""
+    lead = text[: found[0].start] if found else text
+    if first_end(lead) is not None or not found:
+        return _continuing(lead)
+    bodies = [b for fence in found if not fence.foreign and (b := _continuing(fence.body)) and _CODE.search(b)]
+    ended = [body for body in bodies if first_end(body) is not None]
+    return (ended[-1:] or bodies[:1] or [None])[0]
+
+
+def _join(interface: str, body: str) -> str:
+    """Continue a given module header with a completion's body."""
+    joined = interface.rstrip() + "\n" + body.rstrip() + "\n"
+    return reached(joined if first_end(body) is not None else joined + "endmodule\n")
+
+
+def _runs_on(text: str, found: list[Fence]) -> bool:
+    """Whether the text begins as a body, before any module of its own (a model that writes on after its answer)."""
+    return first_end(text[: found[0].start] if found else text) is not None
+
+
+def _read(text: str, said: Answer, interface: str) -> str | None:
+    found = fences(text)
+    if interface and _runs_on(text, found):
+        body = _body(text, found)
+        return _join(interface, body) if body is not None else None
+    code = _whole(text, said.unmarked)
+    if code is not None or not interface or said.cut_off:
+        return code
+    body = _body(text, found)
+    return _join(interface, body) if body and body.strip() else None
+
+
+def _marked(texts: Iterable[str]) -> str | None:
+    """Of the texts between [BEGIN] and [DONE] the last with a TopModule: whole, or a fence within it."""
+    for text in texts:
+        code = _whole(text, False) if fences(text) else reached(text) if defines(text) else None
+        if code is not None:
+            return code
+    return None
+
+
+def extract(completion: str, interface: str) -> str | None:
+    """The Verilog to grade, or None where the answer defines no TopModule (and continues no given header)."""
+    said = answer(clean(completion))
+    marked = [m.group(1) for m in _OFFICIAL.finditer(said.text)]
+    code = _marked(reversed(marked))
+    if code is None and marked and interface:
+        code = _read(marked[-1], said, interface)
+    return code if code is not None else _read(said.text, said, interface)
