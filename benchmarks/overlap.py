@@ -25,8 +25,8 @@ import httpx
 
 from common.machine import cores
 from eval.benchmarks.layout import INTERFACE, PROMPT, REFERENCE, TEST, Benchmark, load_benchmark
-from eval.client import Client
 from eval.config import EvalConfig, EvalInputs
+from eval.endpoint.client import Client
 from eval.grade import harness
 from eval.stage import run
 

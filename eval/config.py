@@ -46,7 +46,7 @@ class EvalConfig(Section):
     examples: int = Field(default=0, ge=0, le=4, description="In-context examples of the official prompts")
     extract: Literal["default", "official"] = Field(
         default="default",
-        description="Which text of an answer is its design: by docs/eval.md's rule, or by the official harness's line rule",
+        description="Which text of an answer is its design: by the rule of docs/eval.md, or by the official script's",
     )
     completions: InputPath | None = Field(
         default=None, description="Score these stored completions (JSON lines of task_id, completion) and ask no model"

@@ -19,8 +19,8 @@ from common.stage import report
 from eval.benchmarks.checkout import benchmark_folder
 from eval.benchmarks.layout import Benchmark, load_benchmark
 from eval.benchmarks.prompts import wording
-from eval.client import Client
 from eval.config import EvalConfig
+from eval.endpoint.client import Client
 from eval.grade.extract import Rule
 from eval.grade.simulate import Simulator, find_simulator
 from eval.grade.worker_pool import at_once, workers

@@ -17,6 +17,7 @@ from typing import Any
 from common.errors import UserError
 from common.files import read_json, write_text
 from common.stage import report
+from common.terminal import visible
 from eval.benchmarks.checkout import benchmark_folder
 from eval.benchmarks.layout import Benchmark, Problem, load_benchmark
 from eval.config import EvalConfig
@@ -37,7 +38,7 @@ _OWN_DUMP = re.compile(r"\$dump(?:file|vars)\b[^;]*;")
 
 def _rows(path: Path) -> list[Sample]:
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
     except FileNotFoundError:
         raise UserError("this run keeps no samples", where=str(path), fix="name a folder that eval wrote") from None
 
@@ -152,7 +153,7 @@ def show(job: dict[str, Any]) -> str:
 
 def main() -> int:
     try:
-        print(show(read_json(Path(sys.argv[1]))))
+        print(visible(show(read_json(Path(sys.argv[1])))))
     except Exception as error:
         return report(error, os.environ.get("TAPEOUT_DEBUG") == "1")
     return 0

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 _OPEN = re.compile(r"^(?P<lead>[ \t]*(?:(?:[-*+>]|\d+[.)])[ \t]*)*)(?P<ticks>`{3,}|~{3,})(?P<info>[^`\n]*)$")
 _INLINE_OPEN = re.compile(r"^(?P<lead>[^`\n]*?)(?P<ticks>`{3,})(?P<info>[ \t]*\w*[ \t]*)$")
 _CODE_AFTER = re.compile(r"(?P<code>(?:(?:macro)?module\s+\\?\w|package\s+\w+\s*;|`define\b|`timescale\b|//|/\*).*)$")
-_LATE_CLOSE = re.compile(r"^(?P<code>.*\bend(?:module|package|primitive|interface)\b(?:[ \t]*:[ \t]*\w+)?[ \t]*)(?P<ticks>`{3,}|~{3,})")
+_LATE_CLOSE = re.compile(
+    r"^(?P<code>.*\bend(?:module|package|primitive|interface)\b(?:[ \t]*:[ \t]*\w+)?[ \t]*)(?P<ticks>`{3,}|~{3,})"
+)
 _LABEL = re.compile(r"^[ \t]*\{?[.#]?(?P<word>[\w+#-]+)")
-_FOREIGN = frozenset(
-    "bash sh shell zsh console shell-session terminal powershell bat tcl makefile make cmake python py pycon ipython "
-    "json jsonc yaml yml toml xml html css svg csv ini diff patch vhdl vhd chisel scala c h cpp c++ cc java javascript js "
-    "typescript ts rust rs go perl ruby lua matlab sql latex tex dot graphviz mermaid wavedrom gtkwave log output "
-    "chapel haskell haml systemc".split()
+_FOREIGN = re.compile(
+    r"(?:ba|z)?sh|shell\S*|console|terminal|powershell|bat|tcl|c?make(?:file)?|python\d?|py(?:con)?|ipython|jsonc?|ya?ml"
+    r"|toml|xml|html|css|svg|csv|ini|diff|patch|vhdl?|chisel|scala|c|h|cc|cpp|c\+\+|java|js|javascript|ts|typescript"
+    r"|rust|rs|go|perl|ruby|lua|matlab|sql|latex|tex|dot|graphviz|mermaid|wavedrom|log|output|haskell|systemc",
+    re.IGNORECASE,
 )
 """Labels of what is no Verilog. Any other label, `text` among them, may be a design's."""
 
@@ -50,7 +52,7 @@ def _opening(line: str, start: int) -> _Opened | None:
     if code:
         info, lines = info[: code.start()], [code["code"] + "\n"]
     label = _LABEL.match(info)
-    foreign = label is not None and label["word"].lower() in _FOREIGN
+    foreign = label is not None and _FOREIGN.fullmatch(label["word"]) is not None
     return _Opened(mark["ticks"], foreign, start, mark["lead"], lines)
 
 
@@ -62,7 +64,9 @@ def _closes(line: str, opened: _Opened) -> tuple[bool, str, bool]:
     mark = re.match(r"^[ \t]*(`{3,}|~{3,})[ \t]*(.*)$", line)
     if not mark or not mark[1].startswith(opened.ticks):
         return False, "", False
-    opens = bool(re.fullmatch(r"\{?\.?\w[\w+#-]*(?:[ \t]*[{:=].*|[ \t]+\w+=.*)?", mark[2].strip())) and "`" not in mark[2]
+    opens = (
+        bool(re.fullmatch(r"\{?\.?\w[\w+#-]*(?:[ \t]*[{:=].*|[ \t]+\w+=.*)?", mark[2].strip())) and "`" not in mark[2]
+    )
     return True, "", opens
 
 

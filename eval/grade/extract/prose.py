@@ -68,7 +68,7 @@ def _closing(text: str, at: int, last: int) -> int:
 
 def _ended(text: str, at: int, word: str) -> int | None:
     """Where the first `word` outside comments and strings ends, from `at` on."""
-    for found in re.compile(f'{_QUIET.pattern}|(?P<end>{_END.format(word)})', re.DOTALL).finditer(text, at):
+    for found in re.compile(f"{_QUIET.pattern}|(?P<end>{_END.format(word)})", re.DOTALL).finditer(text, at):
         if found["end"]:
             return found.end()
     return None

@@ -1,4 +1,4 @@
-"""What a model thought aloud, taken off what it answered: the marks of the reasoning models, closed, stray or left open.
+"""What a model thought aloud, taken off what it answered: the marks of reasoning models, closed, stray or left open.
 
 A mark inside a comment, a string, quotes or backticks is text that speaks of the mark. A thought that was never closed
 was cut off: nothing in it is an answer.
@@ -7,7 +7,9 @@ was cut off: nothing in it is an answer.
 import re
 from dataclasses import dataclass
 
-_TAG = r"(?:\w+:)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|analysis|scratchpad|reasoning_scratchpad)(?::\w+)?"
+_TAG = (
+    r"(?:\w+:)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|analysis|scratchpad|reasoning_scratchpad)(?::\w+)?"
+)
 _MARK = re.compile(
     rf"(?P<open><(?P<tag>{_TAG})>|(?<![\w\])$])\[THINK\]|◁think▷|<\|channel>(?:thought\b|analysis\b)?[ \t]*"
     r"|<\|open\|>think<\|sep\|>|<\|(?:START_THINKING|inner_prefix|begin_of_thought)\|>|<unused94>(?:thought\b)?)"
@@ -74,7 +76,9 @@ def _close(text: str, marks: list[re.Match[str]], first: int) -> int | None:
 def _in_code(text: str, mark: re.Match[str]) -> bool:
     """Whether a module is open around the mark."""
     begun = list(re.finditer(r"^[ \t]*module\s+\w+\s*[(#;]", text[: mark.start()], re.MULTILINE))
-    return bool(begun) and "endmodule" not in text[begun[-1].start() : mark.start()] and "endmodule" in text[mark.end() :]
+    return (
+        bool(begun) and "endmodule" not in text[begun[-1].start() : mark.start()] and "endmodule" in text[mark.end() :]
+    )
 
 
 def _unmarked(text: str) -> Answer:

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from common.errors import UserError
-from eval import client as client_module
 from eval.benchmarks.layout import Benchmark, load_benchmark
-from eval.client import Client, seed_of
 from eval.config import EvalConfig
+from eval.endpoint import client as client_module
+from eval.endpoint.client import Client, seed_of
 from eval.journal import Sample
 
 Serve = Callable[[Any], AbstractContextManager[str]]
