@@ -14,5 +14,5 @@ def extract(completion: str, interface: str = "", rule: Rule = "default") -> str
     """The Verilog to grade, or None where there is none; `interface` is the header that a completion may continue."""
     if rule == "default":
         return default.extract(completion, interface)
-    code = default.clean(official.extract(completion, interface))
+    code = default.writable(official.extract(completion, interface))
     return code if code.strip() else None

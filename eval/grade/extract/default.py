@@ -25,10 +25,15 @@ _DECLARED = re.compile(
 _CODE = re.compile(r"\b(?:assign|always\w*|initial|generate|endmodule)\b")
 
 
+def writable(text: str) -> str:
+    """The text with U+FFFD in place of halves of surrogate pairs, which no file can hold."""
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)
+
+
 def clean(text: str) -> str:
-    """Line ends as the official harness takes them, no byte-order marks, U+FFFD for halves of surrogate pairs."""
+    """Line ends as the official harness takes them, no byte-order marks, nothing that no file can hold."""
     lines = "".join(f"{line}\n" for line in text.replace("\ufeff", "").splitlines())
-    return re.sub("[\ud800-\udfff]", "\ufffd", lines)
+    return writable(lines)
 
 
 def _pieces(text: str) -> list[tuple[str, str]]:
@@ -77,10 +82,16 @@ def _best_block(blocks: list[str]) -> int | None:
     return max(tops, key=lambda i: _rank(blocks[i], i)) if tops else None
 
 
+def _unwrapped(fence: Fence) -> list[Fence]:
+    """The fences within a fence (a whole Markdown answer in one), where a design stands in them."""
+    inner = fences(fence.body)
+    return inner if any(defines(f.body) for f in inner) else [fence]
+
+
 def _whole(text: str, unmarked: bool) -> str | None:
     """The code that defines a TopModule of its own."""
-    found = fences(text)
-    bare = code_in(outside(text, found))
+    found = [inner for fence in fences(text) for inner in _unwrapped(fence)]
+    bare = code_in(outside(text, fences(text)))
     blocks = [fence.body for fence in found if not fence.foreign]
     if unmarked and defines(bare):
         blocks = [block for block in blocks if not defines(block)]
@@ -97,7 +108,11 @@ def _continuing(text: str) -> str | None:
     end = first_end(text)
     if end is None:
         return None if modules(text) else text
-    return text[:end] + "\n" + code_in(text[end:])
+    rest = code_in(text[end:])
+    for module in reversed(modules(rest)):
+        if module.name == TOP:  # of the next problem, which a model may put to itself
+            rest = rest[: module.start] + rest[module.end :]
+    return text[:end] + "\n" + rest
 
 
 def _body(text: str, found: list[Fence]) -> str | None:
