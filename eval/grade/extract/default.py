@@ -46,28 +46,29 @@ def _pieces(text: str) -> list[tuple[str, str]]:
     return [(name, code) for name, code, _ in sorted(own, key=lambda piece: piece[2])]
 
 
-def _uses(name: str, code: str, plain: str) -> bool:
-    if re.match(r"\s*(?:macro)?module\b", code):
-        return instantiated(name, plain)
-    return bool(re.search(rf"(?<![\w$]){re.escape(name)}(?![\w$])", plain))
+def _used(plain: str) -> tuple[set[str], set[str]]:
+    """The modules and the other names that a text (without comments) uses."""
+    return instantiated(plain), set(re.findall(r"\w+", plain))
 
 
 def _with_helpers(chosen: str, before: list[str], after: list[str]) -> str:
     """The chosen code behind what it uses and does not declare, taken from the other blocks, the nearest first."""
     near = [piece for block in [*reversed(before), *after] for piece in _pieces(block)]
-    have = {name for name, _ in _pieces(chosen)} | {TOP}
-    taken, text = list[tuple[str, str]](), without_comments(chosen)
-    growing = True
-    while growing:
-        growing = False
-        for name, code in near:
-            if name not in have and _uses(name, code, text):
-                have.add(name)
-                taken.append((name, code))
-                text += without_comments(code)
-                growing = True
-    order = [code for block in [*before, *after] for _, code in _pieces(block)]
-    return "".join([*sorted((code for _, code in taken), key=order.index), chosen])
+    if not near:
+        return chosen
+    pool: dict[str, str] = {}
+    for name, code in near:
+        pool.setdefault(name, code)
+    for name in ({name for name, _ in _pieces(chosen)} | {TOP}) & pool.keys():
+        del pool[name]
+    taken, new = list[str](), [chosen]
+    while new:
+        own, words = _used(without_comments("".join(new)))
+        names = [n for n, code in pool.items() if n in (own if re.match(r"\s*(?:macro)?module\b", code) else words)]
+        new = [pool.pop(name) for name in names]
+        taken += new
+    place = {code: i for i, code in enumerate(code for block in [*before, *after] for _, code in _pieces(block))}
+    return "".join([*sorted(taken, key=place.__getitem__), chosen])
 
 
 def _rank(body: str, place: int) -> tuple[bool, bool, int]:

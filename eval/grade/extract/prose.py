@@ -27,7 +27,8 @@ _DIRECTIVE = re.compile(
     r"|(?:end)?celldefine|begin_keywords|end_keywords|line|pragma|(?:no)?unconnected_drive)\b(?:[^\n]*\\\n)*[^\n]*"
 )
 _COMMENT = re.compile(r"[ \t]*(?://[^\n]*|/\*.*?\*/[ \t]*(?=\n|\Z))", re.DOTALL)
-_LONGEST_HEADER = 1 << 16
+_PAREN = re.compile(rf"{_QUIET.pattern}|[()]", re.DOTALL)
+_LONGEST_HEADER = 1 << 13
 
 
 def _header(text: str, start: int) -> int | None:
@@ -54,15 +55,10 @@ def _header(text: str, start: int) -> int | None:
 def _closing(text: str, at: int, last: int) -> int:
     """Behind the parenthesis that closes the one at `at`, or `last`."""
     depth = 0
-    while at < last:
-        quiet = _QUIET.match(text, at) if text[at] in '/"' else None
-        if quiet:
-            at = quiet.end()
-            continue
-        depth += (text[at] == "(") - (text[at] == ")")
-        at += 1
-        if depth == 0:
-            return at
+    for found in _PAREN.finditer(text, at, last):
+        depth += (found.group() == "(") - (found.group() == ")")
+        if depth == 0 and found.group() == ")":
+            return found.end()
     return last
 
 

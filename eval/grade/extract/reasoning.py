@@ -26,6 +26,9 @@ _HARMONY_BARE = re.compile(r"\Aanalysis(?=[A-Z\"'])(?:.*assistantfinal)?", re.DO
 """The same where the server has dropped the special tokens: `analysisWe need ...assistantfinalHere is ...`."""
 _BARE_THOUGHT = re.compile(r"\A\s*thought[ \t]*\n")
 """Gemma 4's channel where the server has dropped its marks: where the thought ends is not said."""
+_NEAR = 2000
+"""Characters around a mark that are looked at."""
+_CODE = re.compile(r"\bmodule\b|```|\bassign\b|\[BEGIN\]|\balways")
 _WRAPPER = re.compile(
     r"\A(?:\s*(?:<answer>|<\|open\|>response<\|sep\|>|<\|(?:START_RESPONSE|begin_of_solution)\|>|<response>))+"
     r"|(?:(?:</answer>|<\|close\|>response<\|sep\|>|<\|(?:END_RESPONSE|end_of_solution)\|>|</response>"
@@ -45,15 +48,14 @@ class Answer:
 
 def _spoken_of(text: str, start: int, end: int) -> bool:
     """Whether what stands here is within a comment, a string, quotes or backticks of its own line."""
-    line = text.rfind("\n", 0, start) + 1
-    before, after = text[line:start], text[end : (text.find("\n", end) + 1 or len(text) + 1) - 1]
+    before, after = text[max(0, start - _NEAR) : start], text[end : end + _NEAR]
+    opened, closed = before.rfind("/*"), after.find("*/")
+    if opened >= 0 and closed >= 0 and not re.search(r"\*/|\n\n", before[opened:]) and "/*" not in after[:closed]:
+        return True
+    before, after = before[before.rfind("\n") + 1 :], after.partition("\n")[0]
     if re.search(r"(?<!:)//", before) or (before.count('"') % 2 and '"' in after):
         return True
-    if before.count("`") % 2 and "`" in after:
-        return True
-    opened, closed = text.rfind("/*", 0, start), text.find("*/", end)
-    alone = opened >= 0 and closed >= 0 and "*/" not in text[opened:start] and "/*" not in text[end:closed]
-    return alone and "\n\n" not in text[opened:start]
+    return bool(before.count("`") % 2 and "`" in after)
 
 
 def _close(text: str, marks: list[re.Match[str]], first: int) -> int | None:
@@ -85,6 +87,7 @@ def _unmarked(text: str) -> Answer:
     """The text without its thoughts, whatever family's marks they stand between."""
     marks = list(_MARK.finditer(text))
     said, at, i, cut, thought = list[str](), 0, 0, False, ""
+    code = max((m.start() for m in _CODE.finditer(text)), default=-1)
     while i < len(marks):
         mark, i = marks[i], i + 1
         if mark.start() < at or _spoken_of(text, mark.start(), mark.end()):
@@ -98,10 +101,12 @@ def _unmarked(text: str) -> Answer:
             thought = text[mark.end() : len(text) if close is None else marks[close].start()]
             at, i = (len(text), len(marks)) if close is None else (marks[close].end(), close + 1)
         else:
-            before, after = "".join(said) + text[at : mark.start()], text[mark.end() :]
-            prefilled = not thought and re.search(r"\bmodule\b|```|\bassign\b|\[BEGIN\]|\balways", after)
-            thought = thought or before
-            said, at = [] if prefilled else [before, "\n"], mark.end()
+            said.append(text[at : mark.start()])
+            if not thought:
+                thought = "".join(said)
+                said = [] if code > mark.end() else said
+            said.append("\n")
+            at = mark.end()
     rest = "".join([*said, text[at:]])
     if not rest.strip() and not cut:
         return Answer(thought)

@@ -29,6 +29,9 @@ _EMPTY_BLOCK = re.compile(
     r"|\bgenerate\s*endgenerate\b"
 )
 
+_MACRO = re.compile(r"^[ \t]*`define\b(?:[^\n]*\\\n)*[^\n]*", re.MULTILINE)
+_INSTANCE = re.compile(r"(?<![\w$.`])\\?(\w+)\s*(?=#|\(|\\?[A-Za-z_`])")
+
 
 def without_comments(text: str) -> str:
     """The text with comments and strings blanked, every character that remains at its place."""
@@ -41,11 +44,10 @@ def defines(text: str) -> bool:
     return bool(_TOP.search(plain) or ("module" in plain and _TOP_BY_MACRO.search(plain)))
 
 
-def instantiated(name: str, plain: str) -> bool:
-    """Whether a module of that name may be instantiated in `plain` (which has no comments), or a macro names it."""
-    word = re.escape(name)
-    found = re.search(rf"(?<![\w$.`]){word}(?![\w$])\s*(?:#|\(|\\?[A-Za-z_`])", plain)
-    return bool(found or re.search(rf"^[ \t]*`define\b.*(?<![\w$]){word}(?![\w$])", plain, re.MULTILINE))
+def instantiated(plain: str) -> set[str]:
+    """The names of what may be instantiated in `plain` (which has no comments), and every word that a macro holds."""
+    held = "\n".join(_MACRO.findall(plain))
+    return set(_INSTANCE.findall(plain)) | set(re.findall(r"\w+", held))
 
 
 @dataclass(frozen=True)
@@ -109,13 +111,12 @@ def reached(text: str) -> str:
     kept = set(tops) if _CONDITIONAL.search(plain) else {top}
     others = [m for m in all_of if m.name != TOP]
     between = "".join(plain[a:b] for a, b in _gaps(all_of, len(text)))
-    seen = between + "".join(plain[m.start : m.end] for m in kept)
-    growing = True
-    while growing:
-        new = [m for m in others if m not in kept and instantiated(m.name, seen)]
-        growing = bool(new)
+    new, names = list(kept), instantiated(between)
+    while new:
+        names |= set().union(*(instantiated(plain[m.start : m.end]) for m in new))
+        new = [m for m in others if m not in kept and m.name in names]
         kept |= set(new)
-        seen += "".join(plain[m.start : m.end] for m in new)
+        others = [m for m in others if m not in kept]
     said, at = [], 0
     for module in all_of:
         if module not in kept:
