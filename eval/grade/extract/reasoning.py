@@ -60,19 +60,21 @@ def _spoken_of(text: str, start: int, end: int) -> bool:
 
 def _close(text: str, marks: list[re.Match[str]], first: int) -> int | None:
     """Which of the marks closes the thought that mark `first` opens: its pair, nested ones passed over."""
-    closes = [i for i in range(first + 1, len(marks)) if marks[i]["close"]]
-    told = [i for i in closes if not _spoken_of(text, marks[i].start(), marks[i].end())]
     depth, best = 1, None
     for i in range(first + 1, len(marks)):
-        if i in told:
+        if _spoken_of(text, marks[i].start(), marks[i].end()):
+            continue
+        if marks[i]["close"]:
             depth, best = depth - 1, i
-        elif marks[i]["open"] and not _spoken_of(text, marks[i].start(), marks[i].end()):
-            if best is not None:
-                break
+        elif best is not None:
+            break
+        else:
             depth += 1
         if depth == 0:
             break
-    return best if best is not None else closes[-1] if closes else None
+    if best is not None:
+        return best
+    return next((i for i in range(len(marks) - 1, first, -1) if marks[i]["close"]), None)
 
 
 def _in_code(text: str, mark: re.Match[str]) -> bool:
