@@ -4,8 +4,8 @@ import json
 from collections import Counter
 from pathlib import Path
 
+from common.benchmark.problems import Benchmark
 from common.errors import UserError
-from eval.benchmarks.layout import Benchmark
 from eval.journal import Sample
 
 

@@ -3,8 +3,8 @@
 from collections import Counter
 from typing import Any
 
+from common.benchmark.problems import Benchmark
 from common.errors import UserError
-from eval.benchmarks.layout import Benchmark
 from eval.config import EvalConfig
 from eval.grade.simulate import CATEGORIES
 from eval.journal import Journal
