@@ -6,15 +6,16 @@ from pathlib import Path
 import yaml
 
 from common.schema import Section
+from pipeline.recipe.plain_yaml import compose
 from pipeline.recipe.schema import SHIPPED, Recipe, sections_in, shipped_folder
-from pipeline.recipe.source import compose, read_text
+from pipeline.recipe.source import read_text
 from pipeline.run.records import is_input
 
 
 def copied(recipe: Path) -> str:
     """The text of `recipe` with relative paths rewritten: `recipes:...` for shipped files, absolute for others."""
     text = read_text(recipe)
-    node = compose(text, str(recipe))
+    node = compose(text, lambda line: f"{recipe}:{line}")
     for scalar in sorted(_paths(node, Recipe), key=lambda found: -found.start_mark.index):
         path = (recipe.parent / scalar.value).resolve()
         if not os.path.isabs(scalar.value) and path.exists():

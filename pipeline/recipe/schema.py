@@ -20,6 +20,7 @@ from convert.config import ConvertConfig
 from data.config import DataConfig
 from eval.config import EvalConfig
 from models.config import HardwareConfig, ModelConfig
+from pipeline.recipe.plain_yaml import Dumper
 from pipeline.recipe.source import Key, Source, read_source
 from serve.config import ServeConfig
 from train.config import TrainConfig
@@ -147,7 +148,19 @@ def _message(section: type[Section], key: Key, detail: ErrorDetails) -> str:
         .replace("an object", "a mapping")
         .replace("String should", "must")
     )
-    return f"{message}{_NOT}{_shown(detail['input'])}"
+    return f"{message}{_NOT}{_shown(detail['input'])}{_spelling(detail)}"
+
+
+def _spelling(detail: ErrorDetails) -> str:
+    """How to write a value that YAML reads as something else than a person meant."""
+    kind, value = detail["type"], detail["input"]
+    if kind.startswith(("int_", "float_")) and isinstance(value, str) and not value.isdecimal():
+        return "; a number is written in decimal: 10, 0.5 or 1e-4"
+    if kind.startswith("int_") and isinstance(value, str) and len(value) > 1 and value.startswith("0"):
+        return "; a number is written without leading zeros"
+    if kind.startswith("bool_") and isinstance(value, str):
+        return "; write true or false"
+    return "; quote it" if kind.startswith("string_") and isinstance(value, bool | int | float) else ""
 
 
 def _nearest(section: type[Section], key: Key) -> str:
@@ -194,4 +207,6 @@ def resolved_yaml(recipe: Section) -> str:
             return [portable(inner) for inner in value]
         return SHIPPED + value.removeprefix(folder) if isinstance(value, str) and value.startswith(folder) else value
 
-    return yaml.safe_dump(portable(recipe.model_dump(mode="json")), sort_keys=False, allow_unicode=True, width=100)
+    return yaml.dump(
+        portable(recipe.model_dump(mode="json")), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=100
+    )
