@@ -18,8 +18,8 @@ from pipeline.cli.commands import run_recipe
 from pipeline.cli.copying import copied
 from pipeline.cli.gate import gate_runs
 from pipeline.cli.options import RUNS, Debug, First, Last, RecipeName, Runs, Sets, given, guarded, open_recipe
-from pipeline.recipe.schema import Recipe, find_recipe, load_recipe, resolved_yaml, shipped_recipes
-from pipeline.run import checks
+from pipeline.recipe.schema import Recipe, find_recipe, load_recipe, read_recipe, resolved_yaml, shipped_recipes
+from pipeline.run import checks, inputs
 from pipeline.run.gate_more import More
 from pipeline.run.graph import STAGES
 
@@ -57,11 +57,14 @@ def check(recipe: RecipeName, sets: Sets = None, debug: Debug = False) -> None:
     """Print the recipe with every default written out; on standard error, what this machine lacks for it."""
 
     def work() -> int:
-        loaded = load_recipe(recipe, sets or ())
+        loaded, source = read_recipe(recipe, sets or ())
         sys.stdout.write(resolved_yaml(loaded))
         checks.check_sense(loaded)
-        for lacking in checks.lacking(loaded):
+        for key, doubt in checks.doubts(loaded):
+            log(f"warning: {inputs.placed(source, tuple(key.split('.')), doubt)}")
+        for lacking in inputs.lacking(loaded, source):
             log(f"to run it here: {lacking}")
+        inputs.check_model(loaded, source)
         return 0
 
     guarded(work, debug)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from common.errors import UserError
 from pipeline.recipe.schema import Recipe
+from pipeline.recipe.source import Source
 from pipeline.report.closing import print_closing
 from pipeline.report.page import write_report
-from pipeline.run import checks
+from pipeline.run import checks, inputs
 from pipeline.run.fetching import local_folder, local_rows
 from pipeline.run.gate import Judgement, judge
 from pipeline.run.gate_more import settle_run
@@ -26,6 +27,7 @@ class RecipeRun:
     """Where a recipe's results are, and the environment its processes get."""
 
     recipe: Recipe
+    source: Source
     called: str
     runs: Path
     debug: bool
@@ -43,10 +45,12 @@ class RecipeRun:
         checks.check_sense(self.recipe)
         checks.check_writable(self.root)
         recipe = fetched(self.recipe)
-        checks.check_paths(recipe)
+        inputs.check_paths(recipe, self.source)
         digests = Digests(self.runs / CACHE / "digests.json")
         steps = plan(recipe, self.runs, digests)
         digests.save()
+        if not all(map(is_done, steps)):
+            inputs.check_model(recipe, self.source)
         return steps
 
 

@@ -7,8 +7,9 @@ import yaml
 
 from common.schema import Section
 from pipeline.recipe.plain_yaml import compose
-from pipeline.recipe.schema import SHIPPED, Recipe, sections_in, shipped_folder
+from pipeline.recipe.schema import SHIPPED, Recipe, shipped_folder
 from pipeline.recipe.source import read_text
+from pipeline.recipe.suggest import sections_in
 from pipeline.run.records import is_input
 
 

@@ -8,7 +8,7 @@ import importlib.resources
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import Field, ValidationError
@@ -22,6 +22,7 @@ from eval.config import EvalConfig
 from models.config import HardwareConfig, ModelConfig
 from pipeline.recipe.plain_yaml import Dumper
 from pipeline.recipe.source import Key, Source, read_source
+from pipeline.recipe.suggest import nearest_key, nearest_value
 from serve.config import ServeConfig
 from train.config import TrainConfig
 
@@ -70,13 +71,18 @@ def find_recipe(name: str) -> Path:
 
 def load_recipe(name: str, assignments: Sequence[str] = ()) -> Recipe:
     """Read, override, validate. Raises UserError listing every problem."""
+    return read_recipe(name, assignments)[0]
+
+
+def read_recipe(name: str, assignments: Sequence[str] = ()) -> tuple[Recipe, Source]:
+    """The same, with the source that knows where each key was written."""
     path = find_recipe(name)
     called = path.resolve()
     cwd = Path.cwd()
     source = read_source(path, str(called.relative_to(cwd) if called.is_relative_to(cwd) else path))
     for assignment in assignments:
         source.set(assignment)
-    return validate(Recipe, source, called.parent)
+    return validate(Recipe, source, called.parent), source
 
 
 def validate(section: type[S], source: Source, base: Path) -> S:
@@ -139,7 +145,7 @@ def _message(section: type[Section], key: Key, detail: ErrorDetails) -> str:
     if detail["type"] == "missing":
         return "this key is missing"
     if detail["type"] == "extra_forbidden":
-        return f"unknown key{_nearest(section, key)}"
+        return f"unknown key{nearest_key(section, key)}"
     if detail["type"] == "value_error":
         return detail["msg"].removeprefix("Value error, ")
     message = (
@@ -148,7 +154,8 @@ def _message(section: type[Section], key: Key, detail: ErrorDetails) -> str:
         .replace("an object", "a mapping")
         .replace("String should", "must")
     )
-    return f"{message}{_NOT}{_shown(detail['input'])}{_spelling(detail)}"
+    hint = nearest_value(detail) if detail["type"] == "literal_error" else _spelling(detail)
+    return f"{message}{_NOT}{_shown(detail['input'])}{hint}"
 
 
 def _spelling(detail: ErrorDetails) -> str:
@@ -161,39 +168,6 @@ def _spelling(detail: ErrorDetails) -> str:
     if kind.startswith("bool_") and isinstance(value, str):
         return "; write true or false"
     return "; quote it" if kind.startswith("string_") and isinstance(value, bool | int | float) else ""
-
-
-def _nearest(section: type[Section], key: Key) -> str:
-    names = _names(section, ())
-    siblings = [name[-1] for name in names if name[:-1] == _unindexed(key[:-1])]
-    near = difflib.get_close_matches(str(key[-1]), siblings, n=1)
-    if near:
-        return f"; did you mean {'.'.join(map(str, (*key[:-1], near[0])))}?"
-    elsewhere = [".".join(name) for name in names if name[-1] == str(key[-1])]
-    if elsewhere:
-        return f"; did you mean {elsewhere[0]}?"
-    return f"; valid here: {', '.join(siblings)}" if siblings else ""
-
-
-def _unindexed(key: Key) -> tuple[str, ...]:
-    return tuple(part for part in key if isinstance(part, str))
-
-
-def _names(section: type[Section], prefix: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """Every dotted name of the schema; list indices are left out."""
-    names = []
-    for name, info in section.model_fields.items():
-        names.append((*prefix, name))
-        for inner in sections_in(info.annotation):
-            names += _names(inner, (*prefix, name))
-    return names
-
-
-def sections_in(annotation: Any) -> list[type[Section]]:
-    """The Section classes inside a field's annotation (optional, tuple of, ...)."""
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        return [annotation]
-    return [found for inner in get_args(annotation) for found in sections_in(inner)]
 
 
 def resolved_yaml(recipe: Section) -> str:

@@ -20,6 +20,7 @@ from pipeline.recipe.source import Source
 from pipeline.run import checks
 from pipeline.run.fetching import is_remote_rows, local_folder, local_rows
 from pipeline.run.graph import CONFIGS, INPUTS, Step, identity_of
+from pipeline.run.inputs import check_benchmark
 from pipeline.run.records import RECORD, Digests, identity
 from pipeline.run.runner import Runner, child_env
 from pipeline.run.server import follow, start_server
@@ -41,6 +42,7 @@ def stage_step(
         else:
             source.set(assignment.removeprefix(f"{stage}."))
     config = validate(CONFIGS[stage], source, Path.cwd())
+    check_benchmark(config)
     config = local_rows(config) if isinstance(config, DataConfig) else config
     hardware = validate(HardwareConfig, machine, Path.cwd())
     if _HARDWARE in INPUTS[stage].model_fields:

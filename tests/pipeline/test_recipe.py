@@ -1,6 +1,7 @@
 """Recipes: what is shipped resolves as recorded, what is wrong is named with its place and the nearest right name."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from common.errors import UserError
 from pipeline.cli.copying import copied
 from pipeline.recipe.schema import Recipe, find_recipe, load_recipe, resolved_yaml, shipped_folder, shipped_recipes
+from pipeline.recipe.suggest import KEYS, VALUES, names_of
 
 GOLDEN = Path(__file__).parent / "golden"
 MINIMAL = """\
@@ -94,7 +96,7 @@ def test_every_problem_is_reported_at_once(tmp_path: Path):
     assert problems(written(tmp_path, text)) == "\n".join(
         [
             "7 problems in one.yaml",
-            "  one.yaml:8: train.method: must be 'lora' or 'full', not \"lorra\"",
+            "  one.yaml:8: train.method: must be 'lora' or 'full', not \"lorra\"; did you mean lora?",
             "  one.yaml:11: train.lora.rank: must be greater than or equal to 1, not 0",
             "  one.yaml:10: train.lora.rnak: unknown key; did you mean train.lora.rank?",
             '  one.yaml:12: train.steps: must be a valid integer, not "3"',
@@ -125,7 +127,8 @@ def test_every_problem_is_reported_at_once(tmp_path: Path):
         (
             "hardware.mesh={tpp: 4}",
             "a problem in one.yaml\n"
-            "  --set hardware.mesh={tpp: 4}: hardware.mesh.tpp: must be 'data', 'fsdp' or 'tp', not \"tpp\"",
+            "  --set hardware.mesh={tpp: 4}: hardware.mesh.tpp: must be 'data', 'fsdp' or 'tp', not \"tpp\"; "
+            "did you mean tp?",
         ),
         (
             "eval={benchmark: b, k: [9]}",
@@ -167,6 +170,41 @@ def test_a_wrong_set_names_itself(tmp_path: Path, assignment: str, message: str)
 )  # fmt: skip
 def test_a_wrong_file_names_its_line(tmp_path: Path, text: str, message: str):
     assert problems(written(tmp_path, text)) == message
+
+
+@pytest.mark.parametrize(
+    ("assignment", "meant"),
+    [
+        ("train.lr=1", "train.learning_rate"),
+        ("lr=1", "train.learning_rate"),
+        ("train.r=8", "train.lora.rank"),
+        ("lora.rank=8", "train.lora"),
+        ("train.lora.target_modules=[q]", "train.lora.targets"),
+        ("train.max_grad_norm=1", "train.clip_norm"),
+        ("data.max_seq_length=1", "data.max_length"),
+        ("serve.max_model_len=1", "serve.max_length"),
+        ("eval.max_new_tokens=1", "eval.max_tokens"),
+        ("model.name_or_path=x", "model.path"),
+        ("evaluation=1", "eval"),
+        ("train.batchsize=1", "train.batch_size"),
+        ("train.lora.targets=[q_proj]", "q"),
+        ("train.lora.targets=[v_proj]", "kv"),
+        ("train.lora.targets=[model.layers.0.mlp.up_proj]", "gate_up"),
+        ("model.dtype=bf16", "bfloat16"),
+        ("model.dtype=flaot32", "float32"),
+        ("convert.verify=true", "on"),
+    ],
+)
+def test_suggestions_fit(tmp_path: Path, assignment: str, meant: str):
+    assert f"did you mean {meant}?" in problems(written(tmp_path, MINIMAL), assignment)
+
+
+def test_a_synonym_is_of_a_key_that_there_is():
+    """Each value of the tables is a name of the schema or one of its choices, so that a renamed key is noticed."""
+    names = {name[-1] for name in names_of(Recipe, ())}
+    assert set(KEYS.values()) <= names
+    choices = set(re.findall(r'"([^"]+)"', json.dumps(Recipe.model_json_schema()).replace('\\"', "")))
+    assert set(VALUES.values()) <= choices
 
 
 def test_a_misspelt_recipe_is_guessed():

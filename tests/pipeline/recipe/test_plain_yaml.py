@@ -44,12 +44,24 @@ def test_a_number_is_what_it_looks_like(text: str) -> None:
         assert isinstance(value, float) or yaml.safe_load(text) == value
 
 
-@given(st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**17), 10**17) | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Zl", "Zp", "Cs")), max_size=6) | st.text(NUMBERISH + "yesnoff<=~", max_size=6),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc<01", min_size=1), inner, max_size=3),
-    max_leaves=6,
-))  # fmt: skip
+PRINTED = st.characters(codec="utf-8", exclude_categories=("Cc", "Zl", "Zp", "Cs"))
+PLAIN = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**17), 10**17)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(PRINTED, max_size=6)
+    | st.text(NUMBERISH + "yesnoff<=~", max_size=6)
+)
+
+
+@given(
+    st.recursive(
+        PLAIN,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc<01", min_size=1), inner, max_size=3),
+        max_leaves=6,
+    )
+)
 def test_what_is_written_out_reads_back(value: Any) -> None:
     text = yaml.dump({"value": value}, Dumper=Dumper, allow_unicode=True)
     if "<<" in text:
