@@ -16,7 +16,7 @@ from pipeline.cli import show as show_command
 from pipeline.cli import stages as stage_commands
 from pipeline.cli.commands import run_recipe
 from pipeline.cli.copying import copied
-from pipeline.cli.gate import gate_runs
+from pipeline.cli.gate import Question, gate_runs
 from pipeline.cli.options import RUNS, Debug, First, Last, RecipeName, Runs, Sets, given, guarded, open_recipe
 from pipeline.recipe.schema import Recipe, find_recipe, load_recipe, read_recipe, resolved_yaml, shipped_recipes
 from pipeline.run import checks, inputs
@@ -105,7 +105,7 @@ def gate(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Folder of a recipe's results or of an eval, or a summary")],
     baseline: Annotated[str | None, typer.Option(metavar="RUN|FILE", help="What to hold it against")] = None,
     minimum: Annotated[float | None, typer.Option("--min", help="Lowest pass@1 that passes")] = None,
-    max_drop: Annotated[float | None, typer.Option(help="Largest drop of pass@1 below the baseline's")] = None,
+    max_drop: Annotated[float | None, typer.Option(help="Largest drop of pass@1 that passes; 0 unless given")] = None,
     on_noise: Annotated[str | None, typer.Option(help="pass, fail or more_samples: what noise counts as")] = None,
     endpoint: Annotated[str | None, typer.Option(metavar="URL", help="For more_samples: the run's server")] = None,
     model: Annotated[str | None, typer.Option(metavar="NAME", help="For more_samples: its model's name")] = None,
@@ -119,7 +119,8 @@ def gate(
     """Exit with 1 when a stored score is a regression."""
     config = given(min=minimum, max_drop=max_drop, on_noise=on_noise)
     more = More(endpoint, model, samples, out)
-    guarded(lambda: gate_runs(run, baseline, config, sets or (), debug, more, junit, markdown), debug)
+    question = Question(run, baseline, config, sets or (), more, debug)
+    guarded(lambda: gate_runs(question, junit, markdown), debug)
 
 
 for name, stage in (

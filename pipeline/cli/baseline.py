@@ -9,8 +9,9 @@ from common.errors import UserError
 from common.files import read_json, write_json
 from common.progress import log
 from pipeline.cli.options import Debug, guarded
-from pipeline.run.gate import SUMMARY, find_score
+from pipeline.run.gate import SUMMARY
 from pipeline.run.records import RECORD
+from pipeline.run.scores import find_score, pass_at_1
 
 app = typer.Typer(no_args_is_help=True, help="Scores that later runs are held against.")
 _KEPT = ("stage", "fingerprint", "config", "versions", "git", "ended")
@@ -43,5 +44,5 @@ def save_baseline(run: str, out: Path, force: bool) -> int:
     record = read_json(score / RECORD) if (score / RECORD).is_file() else {}
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out, summary | {"from": {name: record.get(name) for name in _KEPT} if record else None})
-    log(f"saved pass@1 {summary['pass@1']:.3f} of {summary['benchmark']} as {out}")
+    log(f"saved pass@1 {pass_at_1(summary):.3f} on {summary['benchmark']}, of {score}, as {out}")
     return 0

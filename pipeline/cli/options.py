@@ -11,7 +11,7 @@ import typer
 from common.progress import log
 from common.stage import report
 from pipeline.cli.commands import RecipeRun
-from pipeline.recipe.schema import read_recipe
+from pipeline.recipe.schema import find_recipe, read_recipe
 from pipeline.run.children import ChildFailed, Interrupted, interruptible
 from pipeline.run.graph import STAGES
 
@@ -62,7 +62,7 @@ def guarded(work: Callable[[], int], debug: bool) -> NoReturn:
 def open_recipe(recipe: str, sets: list[str] | None, runs: Path, debug: bool) -> RecipeRun:
     called = " ".join([recipe, *(f"--set {s}" for s in sets or ()), *([] if runs == RUNS else [f"--runs {runs}"])])
     loaded, source = read_recipe(recipe, sets or ())
-    return RecipeRun(loaded, source, called, runs.absolute(), debug)
+    return RecipeRun(loaded, source, find_recipe(recipe), tuple(sets or ()), called, runs.absolute(), debug)
 
 
 def given(**values: Any) -> dict[str, Any]:
