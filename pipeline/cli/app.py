@@ -73,8 +73,13 @@ def check(recipe: RecipeName, sets: Sets = None, debug: Debug = False) -> None:
 @app.command()
 def recipes() -> None:
     """List the shipped recipes."""
-    for name, path in shipped_recipes().items():
-        print(f"{name:24} {load_recipe(str(path)).description}".rstrip())
+
+    def work() -> int:
+        for name, path in shipped_recipes().items():
+            print(f"{name:24} {load_recipe(str(path)).description}".rstrip())
+        return 0
+
+    guarded(work)
 
 
 @app.command()
@@ -87,8 +92,9 @@ def copy(name: RecipeName, dest: Annotated[Path, typer.Argument(metavar="DEST")]
         if target.exists():
             raise UserError("this file exists", where=str(target), fix="name another")
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_text(target, copied(source))
-        log(f"copied to {target}; run it with: tapeout run {target}")
+        text, called = copied(source, target)
+        write_text(target, text)
+        log(f"copied to {target}; its results will be in runs/{called}; run it with: tapeout run {target}")
         return 0
 
     guarded(work, debug)
@@ -97,7 +103,12 @@ def copy(name: RecipeName, dest: Annotated[Path, typer.Argument(metavar="DEST")]
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of a recipe, for editors."""
-    print(json.dumps(Recipe.model_json_schema(), indent=2))
+
+    def work() -> int:
+        print(json.dumps(Recipe.model_json_schema(), indent=2))
+        return 0
+
+    guarded(work)
 
 
 @app.command()

@@ -51,14 +51,37 @@ def test_the_resolved_form_reads_back_as_itself(name: str, tmp_path: Path):
 
 @pytest.mark.parametrize("name", sorted(shipped_recipes()))
 def test_a_copy_is_the_same_recipe(name: str, tmp_path: Path):
-    text = copied(find_recipe(name))
-    assert load_recipe(written(tmp_path, text)) == load_recipe(name)
+    text, called = copied(find_recipe(name), tmp_path / "one.yaml")
+    assert called == "one"
+    assert load_recipe(written(tmp_path, text)) == load_recipe(name, ["name=one"])
     assert text.splitlines()[0] == find_recipe(name).read_text(encoding="utf-8").splitlines()[0]
 
 
 def test_a_copy_of_a_users_recipe_names_its_files_absolutely(tmp_path: Path):
     (tmp_path / "rows.jsonl").touch()
-    assert f'path: "{tmp_path}/rows.jsonl"' in copied(Path(written(tmp_path, MINIMAL)))
+    assert f'path: "{tmp_path}/rows.jsonl"' in copied(Path(written(tmp_path, MINIMAL)), tmp_path / "two.yaml")[0]
+
+
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [
+        ("mine.yaml", "mine"),
+        ("one.yaml", "one-copy"),
+        ("1e5.yaml", "1e5"),
+        ("010.yaml", "010"),
+        ("true.yaml", "true"),
+        ("my first try!.yaml", "my-first-try-"),
+        ("ünü.yaml", "n-"),
+        ("...yaml", "recipe"),
+    ],
+)
+@pytest.mark.parametrize("spelled", ["name: one", "name:   'one'  # its name", '"name": "one"'])
+def test_a_copy_has_a_name_of_its_own(tmp_path: Path, target: str, name: str, spelled: str):
+    original = Path(written(tmp_path, MINIMAL.replace("name: one", spelled)))
+    text, called = copied(original, tmp_path / target)
+    assert called == name
+    (tmp_path / "copy.yaml").write_text(text, encoding="utf-8")
+    assert load_recipe(str(tmp_path / "copy.yaml")) == load_recipe(str(original), [f"name='{name}'"])
 
 
 def test_paths_are_beside_the_recipe_or_shipped(tmp_path: Path):
