@@ -1,7 +1,7 @@
 """The folder of a benchmark, and the one way its files are read.
 
-Others wrote these files, and what they say is sent to a server: a link that leaves the checkout or leads into its .git,
-a device, a pipe and a file beyond all measure are refused by name, and never opened.
+Others wrote these files, and what they say is sent to a server: a link that leaves the checkout or leads to what is
+hidden in it (.git, .env), a device, a pipe and a file beyond all measure are refused by name, and not read.
 """
 
 import hashlib
@@ -88,8 +88,8 @@ class Folder:
         checkout = self.checkout.resolve()
         if not real.is_relative_to(checkout):
             raise _refused(f"a symbolic link that leaves the checkout, to {real}", path)
-        if any(part.lower() == _GIT for part in real.relative_to(checkout).parts):
-            raise _refused("a way into the checkout's .git", path)
+        if hidden := [part for part in real.relative_to(checkout).parts if part.startswith(".")]:
+            raise _refused(f"a way into what is hidden in the checkout ({hidden[0]})", path)
         return real
 
 
@@ -117,8 +117,8 @@ def _content(path: Path, named: Path) -> bytes:
 def benchmark_folder(benchmark: str, dataset: str | None = None, revision: str | None = None) -> Folder:
     """Where the problems lie on this machine: a folder, one in a checkout, or one in a fetched repository's checkout.
 
-    The checkout is the repository's, or the named folder; or, for a `dataset_*` folder named by itself, the one around
-    it. A path that the user names may be a link; what lies below may not lead out.
+    The checkout is the repository's, or the named folder; or, for a `dataset_*` folder named by itself, the checkout
+    around it. A path that the user names may be a link; what lies below may not lead out.
     """
     named = kept_checkout(benchmark, revision or "") if is_url(benchmark) else Path(benchmark).expanduser().absolute()
     if dataset:
@@ -127,6 +127,8 @@ def benchmark_folder(benchmark: str, dataset: str | None = None, revision: str |
                 f"not a folder within the checkout: {dataset}", where="eval.dataset", fix="name one, e.g. dataset_x"
             )
         return Folder(named, named / dataset)
-    if named.name.startswith(DATASETS) and not (named.is_symlink() and not (named.parent / _GIT).exists()):
+    if named.name.startswith(DATASETS) and (named.parent / _GIT).exists():
         return Folder(named.parent, named)
-    return Folder(named, named)
+    real = named.resolve()
+    around = any((real.parent / mark).exists() for mark in (_GIT, "scripts/sv-generate"))
+    return Folder(real.parent if real.name.startswith(DATASETS) and around else real, named)

@@ -67,7 +67,7 @@ def _paths(node: yaml.Node | None, section: type[Section]) -> list[yaml.ScalarNo
     if not isinstance(node, yaml.MappingNode):
         return found
     for key, value in node.value:
-        field = section.model_fields.get(key.value)
+        field = section.model_fields.get(key.value) if isinstance(key, yaml.ScalarNode) else None
         if field is None:
             continue
         if isinstance(value, yaml.ScalarNode) and is_input(field):

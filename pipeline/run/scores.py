@@ -30,8 +30,17 @@ def note_current(root: Path, recipe: Recipe, file: Path, sets: Sequence[str], st
         "scored": _scored(recipe),
         "steps": {step.name: step.fingerprint for step in steps},
     }
-    if not (root / CURRENT).is_file() or read_json(root / CURRENT) != said:
+    if _noted(root) != said:
         write_json(root / CURRENT, said)
+
+
+def _noted(root: Path) -> dict[str, Any] | None:
+    """What was noted last; None where nothing was, or a file that this is not."""
+    try:
+        said = read_json(root / CURRENT)
+        return said if {"recipe", "set", "scored", "steps"} <= set(said) else None
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
 
 
 def _scored(recipe: Recipe) -> str:
@@ -61,8 +70,8 @@ def find_score(where: str, step: str) -> Path:
     if path.is_file() or (path / SUMMARY).is_file():
         return path
     stored = {record.parent.name: record.parent for record in path.glob(f"{step}/*/{RECORD}")}
-    if (path / CURRENT).is_file():
-        return _current(path, step, stored)
+    if said := _noted(path):
+        return _current(path, step, stored, said)
     if not stored:
         fix = "name a recipe's folder under runs, a folder that eval wrote, or a summary.json"
         raise UserError("no score here", where=where, fix=fix)
@@ -75,14 +84,13 @@ def find_score(where: str, step: str) -> Path:
     return next(iter(stored.values()))
 
 
-def _current(root: Path, step: str, stored: dict[str, Path]) -> Path:
-    said = read_json(root / CURRENT)
+def _current(root: Path, step: str, stored: dict[str, Path], said: dict[str, Any]) -> Path:
     found = stored.get(said["steps"].get(step, ""))
     if found is None:
         again = " ".join(["tapeout run", said["recipe"], *(f"--set {assignment}" for assignment in said["set"])])
         others = f", or name the score that is meant: {_listed(stored)}" if stored else ""
         raise UserError(
-            f"the recipe as it ran last has no score ({step}) yet",
+            f"the recipe as it ran last has no score ({step}){' yet' if step in said['steps'] else ''}",
             where=str(root),
             fix=f"finish it with: {again}{others}",
         )
@@ -92,6 +100,9 @@ def _current(root: Path, step: str, stored: dict[str, Path]) -> Path:
 
 
 def _has_changed(said: dict[str, Any]) -> bool:
+    """Whether the recipe's file is here and says something else by now that its score depends on."""
+    if not Path(said["recipe"]).is_file():
+        return False
     try:
         return _scored(load_recipe(said["recipe"], said["set"])) != said["scored"]
     except (UserError, OSError):

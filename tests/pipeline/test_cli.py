@@ -154,6 +154,9 @@ def test_debug_shows_the_traceback(small: Path, tapeout):
         (("gate", "nowhere"), "no score here"),
         (("gate", "nowhere", "--min", "2"), "min: must be less than or equal to 1, not 2.0"),
         (("copy", "quickstart", "small.yaml"), "this file exists"),
+        (("serve", "small.yaml", "--port", "70000"), "--set serve.port=70000: serve.port: must be less than"),
+        (("serve", "small.yaml", "--port", "8000"), "serve reads what data makes, and that is not there"),
+        (("gate", "small.yaml", "--min", "nan"), "min: must be a finite number"),
     ],
 )
 def test_wrong_arguments(small: Path, tapeout, arguments: tuple[str, ...], said: str):

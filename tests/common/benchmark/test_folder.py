@@ -68,6 +68,10 @@ OUTWARD: dict[str, tuple[Callable[[Path], None], str]] = {
     "a device": (lambda c: linked(c / DATASET / FILE, "/dev/zero"), "leaves the checkout"),
     "the repository's own files": (lambda c: linked(c / DATASET / FILE, "../.git/config"), r"\.git"),
     "the repository as a dataset": (lambda c: linked(c / DATASET, ".git"), r"\.git"),
+    "a hidden file": (
+        lambda c: ((c / ".env").write_text(SECRET), linked(c / DATASET / FILE, "../.env")),
+        r"hidden in the checkout \(\.env\)",
+    ),
     "nothing": (lambda c: linked(c / DATASET / FILE, "absent"), "leads to nothing"),
     "itself": (lambda c: linked(c / DATASET / FILE, FILE), "cannot be followed"),
 }
@@ -98,12 +102,21 @@ def test_a_dataset_named_by_itself_is_of_the_checkout_around_it(checkout: Path) 
         read_benchmark(benchmark_folder(str(checkout / DATASET)))
 
 
+def test_a_folder_beside_other_things_is_its_own_checkout(checkout: Path, tmp_path: Path) -> None:
+    """Unpacked in somebody's home: what stands beside it is none of its files."""
+    shutil.move(checkout / DATASET, tmp_path / "dataset_x")
+    linked(tmp_path / "dataset_x" / FILE, "../secret")
+    with pytest.raises(UserError, match="leaves the checkout"):
+        read_benchmark(benchmark_folder(str(tmp_path / "dataset_x")))
+
+
 def test_a_users_own_link_to_a_benchmark_is_followed(checkout: Path, tmp_path: Path) -> None:
     for name in ("mine", "dataset_mine"):
         (tmp_path / name).symlink_to(checkout / DATASET)
         assert read_benchmark(benchmark_folder(str(tmp_path / name))).problems[0].prompt == "Build a.\n"
     (tmp_path / "all").symlink_to(checkout)
     assert read(tmp_path / "all") == "Build a.\n"
+    assert benchmark_folder(str(tmp_path / "mine")).checkout == checkout, "where its scripts are"
     linked(checkout / DATASET / FILE, tmp_path / "secret")
     with pytest.raises(UserError, match="leaves the checkout"):
         read_benchmark(benchmark_folder(str(tmp_path / "mine")))
