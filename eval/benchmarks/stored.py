@@ -30,7 +30,7 @@ def load_completions(path: str, benchmark: Benchmark) -> list[Sample]:
         where = f"{path}:{number}"
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"not a line of JSON: {error}", where=where, fix="mend or remove the line") from None
         if not isinstance(row, dict) or not isinstance(row.get("completion"), str) or "task_id" not in row:
             raise UserError(

@@ -119,7 +119,7 @@ def read_summary(found: str) -> dict[str, Any]:
         summary = read_json(path)
     except FileNotFoundError:
         raise UserError("no score here", where=str(path), fix="name a folder that eval has written") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"not a summary: {error}", where=str(path), fix="name a folder that eval has written") from None
     if not isinstance(summary, dict) or "per_problem" not in summary:
         raise UserError("this is no score", where=str(path), fix="name the result of an eval, not of its self-test")

@@ -13,7 +13,9 @@ import yaml
 
 from common.errors import UserError
 
-LARGEST, MOST_NODES, DEEPEST = 1 << 18, 10_000, 32
+LARGEST, MOST_VALUES, DEEPEST = 1 << 18, 10_000, 32
+_CHARACTERS = 32
+"""So many more of a text weigh as much as a value."""
 _HALVES = re.compile("[\ud800-\udfff]")
 _CORE = "tag:yaml.org,2002:"
 _RULES = {
@@ -81,24 +83,27 @@ def _check(text: str, line: Line) -> None:
     for event in yaml.parse(text, Loader):
         where = line(event.start_mark.line + 1)
         if isinstance(event, yaml.CollectionEndEvent):
-            anchor, before = opened.pop()
-            sizes |= {anchor: total - before} if anchor else {}
+            anchor, start = opened.pop()
+            sizes |= {anchor: total - start} if anchor else {}
         if not isinstance(event, yaml.NodeEvent):
             continue
         if getattr(event, "tag", None) is not None:
             raise UserError("a tag (!...) is not read in a recipe", where=where, fix="write the value; quote a text")
         if isinstance(event, yaml.ScalarEvent) and _HALVES.search(event.value):
             raise UserError("half a character (a lone surrogate)", where=where, fix="write the character itself")
-        total += 1
+        before = total
+        total += 1 + len(getattr(event, "value", "")) // _CHARACTERS
         if isinstance(event, yaml.AliasEvent):
             if any(anchor == event.anchor for anchor, _ in opened):
                 raise UserError(f"*{event.anchor} stands for something that contains it", where=where)
             total += sizes.get(event.anchor, 0)
         elif isinstance(event, yaml.CollectionStartEvent):
-            opened.append((event.anchor, total - 1))
+            opened.append((event.anchor, before))
         elif event.anchor:
-            sizes[event.anchor] = 1
-        if total > MOST_NODES:
-            raise UserError(f"more than {MOST_NODES} values: a recipe is a page or two", where=where)
+            sizes[event.anchor] = total - before
+        if total > MOST_VALUES:
+            raise UserError(
+                f"more than {MOST_VALUES} values, or text of that size: a recipe is a page or two", where=where
+            )
         if len(opened) > DEEPEST:
             raise UserError(f"nested more than {DEEPEST} deep", where=where)

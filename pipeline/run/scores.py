@@ -109,6 +109,18 @@ def _has_changed(said: dict[str, Any]) -> bool:
         return True
 
 
+def read_summary(score: Path) -> dict[str, Any]:
+    """What a folder's summary.json or a saved file says; UserError where that is no score."""
+    path = score / SUMMARY if score.is_dir() else score
+    try:
+        summary = read_json(path)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"not a summary: {error}", where=str(path), fix="name a folder that eval has written") from None
+    if not isinstance(summary, dict) or not {"per_problem", "per_problem_samples"} <= set(summary):
+        raise UserError("this is no score", where=str(path), fix="name the result of an eval, not of its self-test")
+    return summary
+
+
 def pass_at_1(summary: dict[str, Any]) -> float:
     """The mean over problems of the share of samples that passed, whatever k the run reports."""
     samples = summary["per_problem_samples"]

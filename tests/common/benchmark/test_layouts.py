@@ -1,11 +1,12 @@
 """Reading and writing a folder in VerilogEval's layout."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
 
-from common.benchmark import verilog_eval
-from common.benchmark.folder import benchmark_folder
+from common.benchmark import layouts, verilog_eval
+from common.benchmark.folder import Folder, benchmark_folder
 from common.benchmark.layouts import load_benchmark, read_benchmark
 from common.benchmark.problems import Problem
 from common.errors import UserError
@@ -68,6 +69,40 @@ def test_a_name_that_no_terminal_can_show_is_refused(folder: Path, name: str) ->
     (folder / name).write_text("words")
     with pytest.raises(UserError, match="no name for a problem"):
         load_benchmark(str(folder))
+
+
+class Nested:
+    """Another benchmark's layout, as CONTRIBUTING.md says: a folder for each task, as RTLLM has them."""
+
+    FILES = "TASK/design_description.txt, TASK/verified_TASK.v, TASK/testbench.v"
+
+    @staticmethod
+    def task_ids(folder: Folder) -> list[str]:
+        return [name for name in folder.names() if folder.text(f"{name}/design_description.txt") is not None]
+
+    @staticmethod
+    def read(folder: Folder, task_id: str, needs: Collection[str]) -> Problem:
+        names = ("design_description.txt", f"verified_{task_id}.v", "testbench.v")
+        return Problem(task_id, *(folder.text(f"{task_id}/{name}") or "" for name in names))
+
+
+def test_another_layout_is_one_module(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layouts, "LAYOUTS", (verilog_eval, Nested))
+    for task in ("adder", "fifo"):
+        (tmp_path / "rtllm" / task).mkdir(parents=True)
+        for name in ("design_description.txt", f"verified_{task}.v", "testbench.v"):
+            (tmp_path / "rtllm" / task / name).write_text(f"{name} of {task}\n")
+    found = load_benchmark(str(tmp_path / "rtllm"))
+    assert [problem.reference for problem in found.problems] == [
+        "verified_adder.v of adder\n",
+        "verified_fifo.v of fifo\n",
+    ]
+    assert load_benchmark(str(folder)).problems == PROBLEMS
+    (tmp_path / "rtllm" / "outside").symlink_to(folder)
+    with pytest.raises(UserError, match="leaves the checkout"):
+        load_benchmark(str(tmp_path / "rtllm"))
+    with pytest.raises(UserError, match=r"no problems \(\*_prompt.*TASK/testbench"):
+        load_benchmark(str(tmp_path / "rtllm" / "fifo"))
 
 
 def test_no_folder_no_problems_and_no_text(folder: Path, tmp_path: Path) -> None:

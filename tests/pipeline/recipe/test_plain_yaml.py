@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import UserError
-from pipeline.recipe.plain_yaml import DEEPEST, LARGEST, MOST_NODES, Dumper, compose, scalar
+from pipeline.recipe.plain_yaml import DEEPEST, LARGEST, MOST_VALUES, Dumper, compose, scalar
 from pipeline.recipe.schema import load_recipe
 from pipeline.recipe.source import Source, read_source
 
@@ -136,12 +136,19 @@ def test_aliases_count_as_what_they_stand_for(tmp_path: Path, opening: str, widt
         ("- a", "r.yaml:1 a recipe is a mapping"),
         ("a: " + "[" * (DEEPEST + 1), "r.yaml:1 nested more than"),
         ("a:\n" + "- " * (LARGEST // 2 - 4), "r.yaml:2 nested more than"),
-        ("a: [" + "x," * MOST_NODES + "]", "r.yaml:1 more than"),
+        ("a: [" + "x," * MOST_VALUES + "]", "r.yaml:1 more than"),
         ("#\n" * LARGEST, "r.yaml:1 more than 256 KiB"),
     ],
 )  # fmt: skip
 def test_what_no_recipe_needs_is_refused_with_its_line(tmp_path: Path, text: str, said: str) -> None:
     assert refused(tmp_path, text).startswith(said)
+
+
+def test_a_long_text_weighs_by_its_length(tmp_path: Path) -> None:
+    """A list of aliases of one long text is no longer than its name, and would be gigabytes written out."""
+    long, few = "x" * (LARGEST // 2), "[" + ", ".join(["*x"] * 3) + "]"
+    assert "more than" in refused(tmp_path, f"a: &x {long}\nb: {few}\nc: {few}")
+    assert len(tree(tmp_path, f"description: {long}")["description"]) == LARGEST // 2
 
 
 def test_a_short_alias_is_followed(tmp_path: Path) -> None:
