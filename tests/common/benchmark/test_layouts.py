@@ -98,11 +98,12 @@ def test_another_layout_is_one_module(folder: Path, tmp_path: Path, monkeypatch:
         "verified_fifo.v of fifo\n",
     ]
     assert load_benchmark(str(folder)).problems == PROBLEMS
-    (tmp_path / "rtllm" / "outside").symlink_to(folder)
+    (tmp_path / "rtllm" / "fifo").rename(tmp_path / "elsewhere")
+    (tmp_path / "rtllm" / "fifo").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UserError, match="leaves the checkout"):
         load_benchmark(str(tmp_path / "rtllm"))
     with pytest.raises(UserError, match=r"no problems \(\*_prompt.*TASK/testbench"):
-        load_benchmark(str(tmp_path / "rtllm" / "fifo"))
+        load_benchmark(str(tmp_path / "elsewhere"))
 
 
 def test_no_folder_no_problems_and_no_text(folder: Path, tmp_path: Path) -> None:
