@@ -15,19 +15,17 @@ MODEL = str(ASSETS / "tiny-gemma4")
     "arguments",
     [
         ("inspect", MODEL),
-        ("inspect", MODEL, "--json"),
         ("check", "quickstart"),
         ("recipes",),
         ("schema",),
         ("--help",),
-        ("data", "quickstart", "--show", "40"),
         ("data", "quickstart", "--show", "40", "--json"),
         ("gate", "summary.json", "--min", "0.1"),
         ("show", "nowhere", "Prob001"),
     ],
     ids=lambda arguments: " ".join(arguments[:1] + arguments[-1:]),
 )
-@pytest.mark.parametrize("broken", ["stdout", "both"])
+@pytest.mark.parametrize("broken", ["stdout", pytest.param("both", marks=pytest.mark.slow)])
 def test_a_reader_that_leaves(command: list[str], tmp_path: Path, arguments: tuple[str, ...], broken: str):
     """The pipe has no reader from the start: the first byte that is written fails, as it may at any later one."""
     score = '{"per_problem": {"a": 1}, "per_problem_samples": {"a": 1}, "unattempted": []}'
