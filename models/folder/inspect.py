@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from common.pipes import unbroken
 from common.safetensors import Entry, read_weights
 from common.stage import report
 from models.families import read_spec, rows
@@ -122,4 +123,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(unbroken(lambda: main(sys.argv[1:])))
