@@ -22,6 +22,7 @@ from transformers import PreTrainedTokenizerFast
 
 from common.errors import UserError
 from common.files import read_json, write_text
+from common.pipes import unbroken
 from common.progress import log
 from common.stage import report
 from common.terminal import visible, visible_name
@@ -142,13 +143,12 @@ def show(job: dict[str, Any]) -> None:
 def main() -> int:
     try:
         show(read_json(Path(sys.argv[1])))
-        sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
     except Exception as error:
         return report(error, os.environ.get("TAPEOUT_DEBUG") == "1")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(unbroken(main))

@@ -12,9 +12,9 @@ from typing import Any, Self
 
 import httpx
 
+from common.benchmark.problems import Problem
 from common.errors import UserError
 from common.progress import log
-from eval.benchmarks.layout import Problem
 from eval.benchmarks.prompts import Message, plain
 from eval.config import EvalConfig
 from eval.endpoint.limits import check_room, offer

@@ -11,8 +11,8 @@ from typing import Any
 
 import httpx
 
+from common.benchmark.problems import Problem
 from common.errors import UserError
-from eval.benchmarks.layout import Problem
 from eval.benchmarks.prompts import Message
 from eval.endpoint.reply import Retry, parsed
 

@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict
 from pathlib import Path
 
+from common.benchmark.problems import Problem
 from common.machine import cores
-from eval.benchmarks.layout import Problem
 from eval.grade.extract import Rule
 from eval.grade.simulate import Simulator, Verdict
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from common.pipes import unbroken
 from common.safetensors import Entry, read_weights
 from common.stage import report
 from common.terminal import visible, visible_name
@@ -123,4 +124,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(unbroken(lambda: main(sys.argv[1:])))

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.options import Debug, guarded
-from pipeline.run.gate import ask, find_score, read_record
+from pipeline.run.gate import ask
+from pipeline.run.scores import find_score, read_record
 
 
 def show(
@@ -30,7 +31,8 @@ def show(
         drawn = svg and str(svg.absolute())
         job = {"run": str(score), "task": problem, "sample": sample, "config": config, "svg": drawn}
         answer = ask("eval.show.sample", job, dict(os.environ) | {"TAPEOUT_DEBUG": "1" if debug else "0"})
-        sys.stdout.write(answer.stdout)
+        if answer.stdout:
+            sys.stdout.write(f"run: {score}\n\n{answer.stdout}")
         return answer.returncode
 
     guarded(work, debug)

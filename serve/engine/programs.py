@@ -47,6 +47,18 @@ def empty_slots(b: int) -> Slots:
     return Slots(zeros, zeros.copy(), zeros.copy(), np.zeros(b, bool), np.zeros(b, bool), empty_rows(b))
 
 
+def frozen(arrays: Any) -> Any:
+    """Copies that nobody can write to. A program may read a host array where it lies (JAX on CPU does, when it lies on
+    64 bytes) and after the call has returned (other devices still run), so what it was given never changes again."""
+
+    def copy(array: np.ndarray) -> np.ndarray:
+        own = array.copy()
+        own.flags.writeable = False
+        return own
+
+    return jax.tree.map(copy, arrays)
+
+
 def buckets_for(max_length: int) -> list[int]:
     """Prompt lengths that programs are compiled for: 128, 256, 512, ... and max_length itself."""
     sizes = [SMALLEST_BUCKET << i for i in range(max_length.bit_length()) if SMALLEST_BUCKET << i < max_length]
@@ -111,31 +123,31 @@ class Programs:
         bucket = next(t for t in self.buckets if t >= len(prompt))
         tokens = np.zeros((1, bucket), np.int32)
         tokens[0, : len(prompt)] = prompt
-        out = self._run("prefill", bucket, self._prefill, self._state, tokens, np.int32(len(prompt)))
+        out = self.run("prefill", bucket, self._prefill, self._state, tokens, np.int32(len(prompt)))
         return Prefilled(len(prompt), tokens, *out)
 
     def place(self, prefilled: Prefilled, slot: int) -> None:
         """Copy a prefilled prompt's keys and values into `slot`."""
         numbers = np.array([slot, prefilled.length], np.int32)
-        self._cache = self._run("place", prefilled.tokens.shape[1], self._place, self._cache, prefilled.kv, numbers)
+        self._cache = self.run("place", prefilled.tokens.shape[1], self._place, self._cache, prefilled.kv, numbers)
 
     def first(self, prefilled: Prefilled, rows: Rows) -> Drawn:
         """Draw a sample's first token by `rows` (of one row), arrays [1]."""
         position = np.array([prefilled.length], np.int32)
-        return jax.device_get(self._run("first", 1, draw, prefilled.logits, rows, position))
+        return jax.device_get(self.run("first", 1, draw, prefilled.logits, frozen(rows), position))
 
     def score(self, prefilled: Prefilled) -> Drawn:
         """Log-probabilities of the prompt's tokens 1.., arrays [length - 1]."""
         tokens = prefilled.tokens
-        drawn = self._run("score", tokens.shape[1], self._score, self._state, prefilled.hidden, tokens)
+        drawn = self.run("score", tokens.shape[1], self._score, self._state, prefilled.hidden, tokens)
         return Drawn(*(array[: prefilled.length - 1] for array in jax.device_get(drawn)))
 
     def decode(self, slots: Slots) -> Drawn:
         """Up to `steps` tokens for every active slot, arrays [steps b]; a row's tokens after its end are not meant."""
-        self._cache, drawn = self._run("decode", self.slots, self._decode, self._cache, self._state, slots)
+        self._cache, drawn = self.run("decode", self.slots, self._decode, self._cache, self._state, frozen(slots))
         return jax.device_get(drawn)
 
-    def _run(self, name: str, size: int, function: Callable[..., Any], *args: Any) -> Any:
+    def run(self, name: str, size: int, function: Callable[..., Any], *args: Any) -> Any:
         """Run a program by name, compiled on its first use; those that take the cache are given it for good."""
         if (name, size) not in self._compiled:
             donated = (0,) if args[0] is self._cache else ()

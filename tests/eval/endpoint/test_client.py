@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from common.benchmark.layouts import load_benchmark
+from common.benchmark.problems import Benchmark
 from common.errors import UserError
-from eval.benchmarks.layout import Benchmark, load_benchmark
 from eval.config import EvalConfig
 from eval.endpoint import client as client_module
 from eval.endpoint.client import Client, seed_of

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.benchmark.layouts import load_benchmark
+from common.benchmark.problems import Benchmark
 from common.errors import UserError
-from eval.benchmarks.layout import Benchmark, load_benchmark
 from eval.config import EvalConfig, EvalInputs
 from eval.endpoint import client as client_module
 from eval.endpoint.client import Client
