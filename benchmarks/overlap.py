@@ -28,8 +28,8 @@ from common.benchmark import verilog_eval
 from common.benchmark.layouts import load_benchmark
 from common.benchmark.problems import Benchmark
 from common.machine import cores
-from eval.client import Client
 from eval.config import EvalConfig, EvalInputs
+from eval.endpoint.client import Client
 from eval.grade import harness
 from eval.stage import run
 

@@ -2,6 +2,8 @@
 
 import errno
 
+from common.terminal import visible_name
+
 EXIT_USER_ERROR = 2
 
 
@@ -15,7 +17,7 @@ class UserError(Exception):
     def __str__(self) -> str:
         lines = [self.what]
         if self.where:
-            lines.append(f"  where: {self.where}")
+            lines.append(f"  where: {visible_name(self.where)}")
         if self.fix:
             lines.append(f"  to do: {self.fix}")
         return "\n".join(lines)

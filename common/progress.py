@@ -9,6 +9,8 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from common.terminal import visible
+
 PLAIN_EVERY_S = 10.0
 
 
@@ -49,8 +51,8 @@ class _Rich:
 
 
 def log(message: str) -> None:
-    """One line of plain text to standard error."""
-    print(message, file=sys.stderr, flush=True)
+    """One line of plain text to standard error; escape sequences in it are spelled out."""
+    print(visible(message), file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -31,7 +31,7 @@ def _on_term(_signal: int, _frame: Any) -> None:
 def report(error: BaseException, debug: bool) -> int:
     """Print an error for a person and return the exit code it deserves."""
     if debug:
-        traceback.print_exception(error)
+        log("".join(traceback.format_exception(error)).rstrip())
     if isinstance(error, OSError) and not isinstance(error, ConnectionError | TimeoutError):
         error = from_os_error(error)
     if isinstance(error, UserError):

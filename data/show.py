@@ -25,6 +25,7 @@ from common.files import read_json, write_text
 from common.pipes import unbroken
 from common.progress import log
 from common.stage import report
+from common.terminal import visible, visible_name
 from data.clean import Tally, examples
 from data.config import DataConfig, DataInputs
 from data.encode import encoded, rendered
@@ -56,7 +57,7 @@ class Shown:
 
     @property
     def title(self) -> str:
-        return f"{self.where}: {len(self.ids)} tokens, {int(self.mask.sum())} supervised"
+        return f"{visible_name(self.where)}: {len(self.ids)} tokens, {int(self.mask.sum())} supervised"
 
 
 def _around(tokenizer: PreTrainedTokenizerFast, parts: list[Piece]) -> list[Piece]:
@@ -88,14 +89,14 @@ def as_plain(one: Shown) -> str:
         if piece.supervised != open_:
             said.append(_OPEN if piece.supervised else _CLOSE)
             open_ = piece.supervised
-        said.append(f"‹{piece.text}›" if piece.control else piece.text)
+        said.append(visible(f"‹{piece.text}›" if piece.control else piece.text))
     return "".join([*said, _CLOSE if open_ else ""])
 
 
 def as_colour(one: Shown) -> Text:
     text = Text(f"== {one.title}\n", style="bold")
     for piece in one.pieces:
-        text.append(piece.text, style=f"not bold {_COLOURS[piece.supervised, piece.control]}")
+        text.append(visible(piece.text), style=f"not bold {_COLOURS[piece.supervised, piece.control]}")
     return text
 
 

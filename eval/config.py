@@ -54,6 +54,10 @@ class EvalConfig(Section):
         description="`plain`: the prompt file alone; `official`: as the checkout's own scripts/sv-generate words it",
     )
     examples: int = Field(default=0, ge=0, le=4, description="In-context examples of the official prompts")
+    extract: Literal["default", "official"] = Field(
+        default="default",
+        description="Which text of an answer is its design: by the rule of docs/eval.md, or by the official script's",
+    )
     completions: InputPath | None = Field(
         default=None, description="Score these stored completions (JSON lines of task_id, completion) and ask no model"
     )

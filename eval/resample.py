@@ -17,8 +17,9 @@ from common.files import read_json, write_json
 from common.progress import bar, log
 from common.stage import report
 from eval.benchmarks.graded import GradedBenchmark, open_benchmark
-from eval.client import Client
 from eval.config import EvalConfig
+from eval.endpoint.client import Client
+from eval.grade.extract import Rule
 from eval.grade.simulate import Simulator, find_simulator
 from eval.grade.worker_pool import at_once, workers
 from eval.journal import Journal
@@ -48,10 +49,10 @@ def _copied(run: Path, out: Path) -> None:
 
 async def _draw(
     benchmark: GradedBenchmark, tasks: list[str], more: int, simulator: Simulator, client: Client, results: Journal,
-    samples: Journal, before: dict[str, int],
+    samples: Journal, before: dict[str, int], rule: Rule,
 ) -> None:  # fmt: skip
     """For each task, samples up to `before` + `more`: those that a cut-off call left out, and their verdicts."""
-    async with workers(simulator, at_once()) as pool, client:
+    async with workers(simulator, at_once(), rule) as pool, client:
         with bar("more samples", len(tasks) * more, "samples") as progress:
 
             async def one(task: str) -> None:
@@ -90,7 +91,7 @@ def draw_more(job: dict[str, Any]) -> None:
         samples = stack.enter_context(closing(Journal(out / SAMPLES)))
         results = stack.enter_context(closing(Journal(out / RESULTS)))
         counts = before["per_problem_samples"]
-        work = _draw(benchmark, tasks, job["more"], simulator, client, results, samples, counts)
+        work = _draw(benchmark, tasks, job["more"], simulator, client, results, samples, counts, config.extract)
         try:
             asyncio.run(stopping_cleanly(work))
         except BaseExceptionGroup as group:

@@ -6,6 +6,7 @@ A run that was cut off finds its samples and verdicts in the journals and does o
 import asyncio
 import signal
 import time
+from collections import Counter
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack, ExitStack, closing
 from dataclasses import dataclass, field
@@ -19,8 +20,8 @@ from common.progress import Bar, bar, log
 from eval.benchmarks.graded import GradedBenchmark, open_benchmark
 from eval.benchmarks.prompts import digest
 from eval.benchmarks.stored import load_completions
-from eval.client import Client
 from eval.config import EvalConfig, EvalInputs
+from eval.endpoint.client import Client
 from eval.grade.simulate import Simulator, Verdict, find_simulator
 from eval.grade.worker_pool import Workers, at_once, workers
 from eval.journal import Journal, Sample
@@ -29,6 +30,12 @@ from eval.score.summary import metrics_of, summarize
 from eval.self_test import self_test
 
 T = TypeVar("T")
+_EMPTY = {
+    "reasoning": "reasoning alone (reasoning_content)",
+    "refusal": "a refusal",
+    "tool calls": "tool calls",
+    "null": "null",
+}
 SAMPLES, RESULTS, SUMMARY = "samples.jsonl", "results.jsonl", "summary.json"
 
 
@@ -104,6 +111,34 @@ def simulator_of(config: EvalConfig) -> Simulator:
     return Simulator(kind, Limits(seconds=config.timeout_s, memory=config.memory_mb * MIB))
 
 
+def _lacks(problem: Problem, samples: Journal, wanted: int) -> bool:
+    return any((problem.task_id, sample) not in samples.rows for sample in range(wanted))
+
+
+def _longest_first(benchmark: GradedBenchmark) -> list[Problem]:
+    """A prompt that the server finds too long is refused before others have been answered."""
+    return sorted(benchmark.problems, key=lambda p: -sum(len(message["content"]) for message in benchmark.prompt(p)))
+
+
+def tell_empty(samples: Journal) -> dict[str, int]:
+    """Say what stood in place of answers; UserError where there is not one answer to score."""
+    counts = Counter(row["empty"] for row in samples.rows.values() if "empty" in row)
+    if not counts:
+        return {}
+    of = len(samples.rows)
+    cut = sum(row.get("finish_reason") == "length" for row in samples.rows.values() if "empty" in row)
+    what = ", ".join(f"{count} hold {_EMPTY[kind]}" for kind, count in sorted(counts.items()))
+    said = f"{counts.total()} of {of} answers have no text: {what}; {cut} of them were cut off by eval.max_tokens"
+    if counts.total() == of:
+        raise UserError(
+            said,
+            where="message.content",
+            fix="raise eval.max_tokens, or serve the model so that its answers come as message.content",
+        )
+    log(f"warning: {said}")
+    return dict(sorted(counts.items()))
+
+
 async def _score_all(
     config: EvalConfig,
     inputs: EvalInputs,
@@ -116,14 +151,17 @@ async def _score_all(
     total = len(benchmark.problems) * config.samples if generating else len(samples.rows)
     async with AsyncExitStack() as stack:
         progress = stack.enter_context(bar("eval", total, "samples"))
-        pool = await stack.enter_async_context(workers(simulator, min(config.simulators or at_once(), max(total, 1))))
+        pool = await stack.enter_async_context(
+            workers(simulator, min(config.simulators or at_once(), max(total, 1)), config.extract)
+        )
         client = Client(inputs.endpoint, inputs.model, config, benchmark.prompt) if generating else None
         if client is not None:
             await stack.enter_async_context(client)
+            await client.check(tuple(p for p in benchmark.problems if _lacks(p, samples, config.samples)))
         session = _Session(config, benchmark, samples, results, pool, client, progress)
         asked = {task for task, _ in samples.rows}
         async with asyncio.TaskGroup() as group:
-            for problem in benchmark.problems:
+            for problem in _longest_first(benchmark) if generating else benchmark.problems:
                 if generating or problem.task_id in asked:
                     group.create_task(session.problem(problem))
         return session
@@ -175,11 +213,14 @@ def run(config: EvalConfig, inputs: EvalInputs, out: Path) -> dict[str, Any]:
             session = asyncio.run(stopping_cleanly(work))
         except BaseExceptionGroup as group:
             raise first_error(group) from None
+        empty = tell_empty(samples) if session.client else {}
     goldens = sorted(benchmark.goldens.items())
     ungradable = {task: verdict.detail for task, verdict in goldens if not verdict.passed}
     summary = summarize(config, benchmark.benchmark, results, ungradable, version, simulator.sandbox)
     if config.completions is None:
         summary["prompts_digest"] = digest(benchmark.benchmark, benchmark.prompt)
+        summary["empty_answers"] = empty
+        summary["not_sent"] = session.client.left_out if session.client else []
     for name in summary["unattempted"][:1]:
         log(f"warning: {len(summary['unattempted'])} problems have no completions and are left out, {name} first")
     write_json(out / SUMMARY, summary)

@@ -13,7 +13,7 @@ from typing import Any
 from common.benchmark.problems import Problem
 from eval.grade import simulate
 from eval.grade.admit import rejection
-from eval.grade.extract import extract
+from eval.grade.extract import Rule, extract
 from eval.grade.simulate import Simulator, Verdict
 from eval.sandbox import launcher as launch
 from eval.sandbox import launcher_pool as launchers
@@ -22,11 +22,11 @@ from eval.sandbox.run import MIB, Limits
 MEMORY = 4096 * MIB
 
 
-def admitted(completion: str, interface: str, seconds: float) -> str | Verdict:
+def admitted(completion: str, interface: str, seconds: float, rule: Rule = "default") -> str | Verdict:
     """The design to simulate, or why there is none. A text that reading takes too long ends this process."""
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
-        design = extract(completion, interface)
+        design = extract(completion, interface, rule)
         if design is None:
             return Verdict("no_module", "the completion defines no TopModule")
         reason = rejection(design)
@@ -47,7 +47,7 @@ def answer(line: str) -> dict[str, Any]:
     simulator = Simulator(job["sandbox"], Limits(**job["limits"]))
     if job["completion"] is None:
         return vars(simulate.golden(problem, simulator))
-    design = admitted(job["completion"], problem.interface, simulator.limits.seconds)
+    design = admitted(job["completion"], problem.interface, simulator.limits.seconds, job["extract"])
     if isinstance(design, Verdict):
         return vars(design)
     return vars(simulate.grade(problem, design, Verdict(**job["golden"]), simulator))

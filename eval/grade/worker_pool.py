@@ -13,6 +13,7 @@ from pathlib import Path
 
 from common.benchmark.problems import Problem
 from common.machine import cores
+from eval.grade.extract import Rule
 from eval.grade.simulate import Simulator, Verdict
 
 WORKER_GRACE_S = 30.0
@@ -44,8 +45,8 @@ async def _end(process: asyncio.subprocess.Process, patience: float) -> None:
 class Workers:
     """Grades at most `count` designs at a time. A worker that dies or hangs is replaced; its design fails."""
 
-    def __init__(self, simulator: Simulator, count: int, folder: str):
-        self.simulator, self.count, self.folder = simulator, count, folder
+    def __init__(self, simulator: Simulator, count: int, folder: str, rule: Rule = "default"):
+        self.simulator, self.count, self.folder, self.rule = simulator, count, folder, rule
         self.idle: asyncio.Queue[asyncio.subprocess.Process] = asyncio.Queue()
         self.all: list[asyncio.subprocess.Process] = []
         self.busy_seconds = 0.0
@@ -71,6 +72,7 @@ class Workers:
         start = asyncio.get_running_loop().time()
         sandbox, limits = self.simulator.sandbox, asdict(self.simulator.limits)
         job = {"completion": completion, "golden": golden and vars(golden), "sandbox": sandbox, "limits": limits}
+        job |= {"extract": self.rule}
         line = b""
         with contextlib.suppress(BrokenPipeError, ConnectionResetError, TimeoutError):
             process.stdin.write(_text(problem) + b"\t" + json.dumps(job).encode() + b"\n")
@@ -97,10 +99,10 @@ class Workers:
 
 
 @contextlib.asynccontextmanager
-async def workers(simulator: Simulator, count: int) -> AsyncIterator[Workers]:
+async def workers(simulator: Simulator, count: int, rule: Rule = "default") -> AsyncIterator[Workers]:
     """Start the pool; on leaving, however that comes about, its processes are gone."""
     with tempfile.TemporaryDirectory(prefix="tapeout-", ignore_cleanup_errors=True) as folder:
-        pool = Workers(simulator, count, folder)
+        pool = Workers(simulator, count, folder, rule)
         try:
             for _ in range(count):
                 await pool._start()

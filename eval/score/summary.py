@@ -41,6 +41,7 @@ def summarize(
     return figures(config, counts, ungradable) | {
         "benchmark": benchmark.name,
         "benchmark_digest": benchmark.digest,
+        "extract": config.extract,
         "simulator": simulator,
         "sandbox": sandbox,
         "categories": {name: categories[name] for name in CATEGORIES},

@@ -19,6 +19,7 @@ from common.benchmark.problems import Problem
 from common.errors import UserError
 from common.files import read_json, write_text
 from common.stage import report
+from common.terminal import visible
 from eval.benchmarks.checkout import fetched_folder
 from eval.config import EvalConfig
 from eval.grade import harness, simulate
@@ -38,7 +39,7 @@ _OWN_DUMP = re.compile(r"\$dump(?:file|vars)\b[^;]*;")
 
 def _rows(path: Path) -> list[Sample]:
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
     except FileNotFoundError:
         raise UserError("this run keeps no samples", where=str(path), fix="name a folder that eval wrote") from None
 
@@ -93,7 +94,7 @@ def _signals(waves: Waves) -> list[str]:
 
 
 def _waves(problem: Problem, completion: str, config: EvalConfig) -> Waves | None:
-    design = extract(completion, problem.interface)
+    design = extract(completion, problem.interface, config.extract)
     if design is None or rejection(design) is not None:
         return None
     waves = trace(problem, design, simulator_of(config))
@@ -145,7 +146,7 @@ def show(job: dict[str, Any]) -> str:
 
 def main() -> int:
     try:
-        print(show(read_json(Path(sys.argv[1]))))
+        print(visible(show(read_json(Path(sys.argv[1])))))
     except Exception as error:
         return report(error, os.environ.get("TAPEOUT_DEBUG") == "1")
     return 0

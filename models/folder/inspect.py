@@ -15,6 +15,7 @@ from typing import Any
 from common.pipes import unbroken
 from common.safetensors import Entry, read_weights
 from common.stage import report
+from common.terminal import visible, visible_name
 from models.families import read_spec, rows
 from models.folder.coverage import Coverage, Wanted, coverage, wanted
 from models.leaf import Leaf
@@ -109,7 +110,7 @@ def text(about: dict[str, Any]) -> str:
             fate += f", wanted by {tensor['row']}"
         if "expected_shape" in tensor:
             fate += f", but its shape is {list(tensor['shape'])}, not {list(tensor['expected_shape'])}"
-        lines.append(f"{tensor['name']:64} {fate}")
+        lines.append(f"{visible_name(tensor['name']):64} {fate}")
     return "\n".join([*lines, "", ", ".join(f"{n} {kind}" for kind, n in about["counts"].items())])
 
 
@@ -118,7 +119,7 @@ def main(arguments: list[str]) -> int:
         about = describe(Path(arguments[0]))
     except Exception as error:
         return report(error, os.environ.get("TAPEOUT_DEBUG") == "1")
-    print(json.dumps(about) if "--json" in arguments[1:] else text(about))
+    print(json.dumps(about) if "--json" in arguments[1:] else visible(text(about)))
     return 0
 
 

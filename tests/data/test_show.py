@@ -123,3 +123,10 @@ def test_a_row_that_cannot_be_read_is_named(rows_file: RowsFile, tokenizer_folde
     path = rows_file([{"prompt": "p", "response": "r"}, b"{"])
     done = tapeout("--model", tokenizer_folder, "--input", path, "--show", "2", "--json")
     assert done.returncode == 2 and "rows.jsonl:2" in done.stderr and done.stdout == ""
+
+
+def test_rows_do_not_steer_the_terminal(rows_file: RowsFile, tokenizer_folder: str) -> None:
+    path = rows_file([{"text": "a\x1b[2Jb\x9b1m\rc\u202e"}])
+    done = tapeout("--model", tokenizer_folder, "--input", path, "--show", "1")
+    assert done.returncode == 0 and "a\\x1b[2Jb\\x9b1m" in done.stdout
+    assert not set(done.stdout) & {"\x1b", "\x9b", "\r", "\u202e"}

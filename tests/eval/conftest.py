@@ -24,6 +24,13 @@ class Behaviour:
     refuses_n: bool = False
     faults: list[int | str | None] = field(default_factory=list)
     payloads: list[dict[str, Any]] = field(default_factory=list)
+    reply: Callable[[dict[str, Any]], tuple[int, Any] | None] = lambda payload: None
+    """A status and a body (JSON, or bytes) in place of the usual answer."""
+    models: Any = None
+    """What GET /v1/models answers."""
+    count: Callable[[list[dict[str, str]]], int] | None = None
+    """How many tokens POST /tokenize counts; None: there is no such path."""
+    counted: list[dict[str, Any]] = field(default_factory=list)
     delay: Callable[[], None] = lambda: None
     most_at_once: int = 0
     now: int = 0
@@ -37,8 +44,20 @@ def _handler(behaviour: Behaviour) -> type[BaseHTTPRequestHandler]:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
+        def do_GET(self) -> None:
+            known = behaviour.models is not None and self.path == "/v1/models"
+            self._send(200 if known else 404, json.dumps(behaviour.models).encode())
+
+        def _tokenize(self, payload: dict[str, Any]) -> None:
+            behaviour.counted.append(payload)
+            if behaviour.count is None:
+                return self._send(404, b"{}")
+            self._send(200, json.dumps({"count": behaviour.count(payload["messages"])}).encode())
+
         def do_POST(self) -> None:
             payload = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if self.path == "/tokenize":
+                return self._tokenize(payload)
             with behaviour.lock:
                 behaviour.payloads.append(payload)
                 fault = behaviour.faults.pop(0) if behaviour.faults else None
@@ -51,6 +70,9 @@ def _handler(behaviour: Behaviour) -> type[BaseHTTPRequestHandler]:
                 behaviour.now -= 1
 
         def _respond(self, payload: dict[str, Any], fault: int | str | None) -> None:
+            other = behaviour.reply(payload)
+            if other is not None:
+                return self._send(other[0], other[1] if isinstance(other[1], bytes) else json.dumps(other[1]).encode())
             if behaviour.refuses_n and payload["n"] > 1:
                 fault = 400
             if fault == "drop":

@@ -89,3 +89,10 @@ def test_a_damaged_file_and_no_folder(folder: Path, capfd: pytest.CaptureFixture
     assert done.exit_code == 2 and "not a whole safetensors file" in err and "Traceback" not in err
     done, _, err = inspect(folder / "nowhere", capfd=capfd)
     assert done.exit_code == 2 and "no config.json here" in err and "Traceback" not in err
+
+
+def test_names_do_not_steer_the_terminal(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    save_file(load_file(folder / FILE) | {"evil\x1b[2J\n0 missing\u202e": np.ones(1, np.float32)}, folder / FILE)
+    done, out, _ = inspect(folder, capfd=capfd)
+    assert done.exit_code == 0 and "evil\\x1b[2J\\n0 missing\\u202e" in out
+    assert not set(out) & {"\x1b", "\u202e"} and "\n0 missing" not in out

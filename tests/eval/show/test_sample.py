@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
@@ -140,3 +142,18 @@ def test_a_design_cannot_dump_elsewhere(benchmark_folder: Path, tmp_path: Path, 
     design = top(f'initial begin q = 0; $dumpfile("{target}"); $dumpvars; end')
     trace(problem, design, simulator_of(EvalConfig(benchmark="b")))
     assert not target.exists()
+
+
+def test_a_completion_does_not_steer_the_terminal(
+    benchmark_folder: Path, tmp_path: Path, solve: Callable[[str], str]
+) -> None:
+    text = "\x1b]0;x\x07// \ud83d\u202e\x9b2J\r\n" + solve("Prob002_sum")
+    (tmp_path / "stored.jsonl").write_text(json.dumps({"task_id": "Prob002", "completion": text}) + "\n")
+    config = EvalConfig(benchmark=str(benchmark_folder), completions=str(tmp_path / "stored.jsonl"))
+    assert run(config, EvalInputs(), tmp_path)["pass@1"] == 1.0
+    job = {"run": str(tmp_path), "task": "Prob002", "sample": None, "config": config.model_dump(mode="json")}
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    command = [sys.executable, "-m", "eval.show.sample", str(tmp_path / "job.json")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "\\x1b]0;x\\x07// \\ud83d\\u202e\\x9b2J\n" in done.stdout
+    assert not set(done.stdout) & {"\x1b", "\x9b", "\x07", "\r", "\u202e"}

@@ -12,9 +12,9 @@ import pytest
 from common.benchmark.layouts import load_benchmark
 from common.benchmark.problems import Benchmark
 from common.errors import UserError
-from eval import client as client_module
-from eval.client import Client, seed_of
 from eval.config import EvalConfig
+from eval.endpoint import client as client_module
+from eval.endpoint.client import Client, seed_of
 from eval.journal import Sample
 
 Serve = Callable[[Any], AbstractContextManager[str]]

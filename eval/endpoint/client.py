@@ -6,21 +6,30 @@ Seeds follow from (seed, task, sample) alone, so that a run that was cut off ask
 import asyncio
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any, Self
 
 import httpx
 
 from common.benchmark.problems import Problem
 from common.errors import UserError
+from common.progress import log
 from eval.benchmarks.prompts import Message, plain
 from eval.config import EvalConfig
+from eval.endpoint.limits import check_room, offer
+from eval.endpoint.reply import RETRIED, Choice, Retry, Unusable, choices_of, error_of, parsed
 from eval.journal import Sample
 
 TRIES = 6
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 15.0
-_RETRIED = {408, 409, 425, 429, 500, 502, 503, 504}
+_OPTIONAL = ("seed", "temperature", "top_p")
+"""Parameters that a run can do without, where a server refuses them by name."""
+_UNKNOWN = re.compile(
+    r"unsupported|not? support|unknown|unrecogni[sz]ed|unexpected|extra (?:inputs|fields)|not permitted|not allowed"
+    r"|extra_forbidden|does not accept|deprecated",
+    re.IGNORECASE,
+)
 
 
 def seed_of(seed: int, task_id: str, sample: int | None = None) -> int:
@@ -29,37 +38,12 @@ def seed_of(seed: int, task_id: str, sample: int | None = None) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
 
 
-class _Retry(Exception):
-    """This attempt failed in a way that another may not; `pause` is what the server asked for."""
-
-    def __init__(self, why: str, pause: float | None = None):
-        super().__init__(why)
-        self.pause = pause
-
-
 class _BadRequest(Exception):
-    pass
+    """The server refused a request (HTTP `status`); `parameter` is what it names as the cause."""
 
-
-@dataclass(frozen=True)
-class Choice:
-    text: str
-    finish_reason: str | None
-    request_choices: int
-    request_tokens: int | None
-
-
-def _choices(body: Any) -> list[Choice]:
-    """Read a response; raises _Retry for one that is not what the protocol promises."""
-    try:
-        tokens = (body.get("usage") or {}).get("completion_tokens")
-        found = sorted(enumerate(body["choices"]), key=lambda pair: pair[1].get("index", pair[0]))
-        texts = [(choice["message"].get("content") or "", choice.get("finish_reason")) for _, choice in found]
-    except (AttributeError, KeyError, TypeError) as error:
-        raise _Retry(f"a response without choices or messages ({error!r})") from None
-    if not texts:
-        raise _Retry("a response with no choices")
-    return [Choice(text, reason, len(texts), tokens) for text, reason in texts]
+    def __init__(self, status: int, words: str, parameter: str | None = None):
+        super().__init__(f"HTTP {status}: {words}")
+        self.status, self.words, self.parameter = status, words, parameter
 
 
 def _pause_of(response: httpx.Response) -> float | None:
@@ -87,6 +71,7 @@ class Client:
                 )
         self.model, self.config, self.messages = model, config, messages
         self.turns = 0
+        self.left_out: list[str] = []
         self.room = asyncio.Semaphore(config.concurrency)
         key = os.environ.get("OPENAI_API_KEY")
         self.http = httpx.AsyncClient(
@@ -101,28 +86,51 @@ class Client:
     async def __aexit__(self, *_: object) -> None:
         await self.http.aclose()
 
+    async def check(self, problems: tuple[Problem, ...]) -> None:
+        """Ask each server what it can take, before any completion is asked for; UserError where that is too little."""
+        for url in self.urls:
+            await check_room(self.http, url, self.model, problems, self.messages, self.config.max_tokens)
+
     async def _post(self, url: str, payload: dict[str, Any]) -> list[Choice]:
         try:
             response = await self.http.post(f"{url}/chat/completions", json=payload)
         except httpx.TransportError as error:
-            raise _Retry(f"{type(error).__name__}: {error}".rstrip(": ")) from None
-        if response.status_code in _RETRIED:
-            raise _Retry(f"HTTP {response.status_code}", _pause_of(response))
-        if response.status_code in (401, 403):
+            raise Retry(f"{type(error).__name__}: {error}".rstrip(": ")) from None
+        status = response.status_code
+        if status in RETRIED:
+            raise Retry(f"HTTP {status}", _pause_of(response))
+        if status in (401, 403):
             raise UserError(
-                f"the server refused the credentials (HTTP {response.status_code})",
+                f"the server refused the credentials (HTTP {status})",
                 where=url,
                 fix="set OPENAI_API_KEY to a key that it accepts",
             )
-        if response.status_code != 200:
-            raise _BadRequest(f"HTTP {response.status_code}: {response.text[:500]}")
+        if status != 200:
+            try:
+                words, parameter, _ = error_of(parsed(response))
+            except Retry as no_json:
+                words, parameter = str(no_json), None
+            raise _BadRequest(status, words, parameter)
         try:
-            return _choices(response.json())
-        except ValueError:
-            raise _Retry("a body that is not JSON") from None
+            return choices_of(parsed(response))
+        except Unusable as odd:
+            raise UserError(
+                f"the server's answer cannot be used: {odd}",
+                where=f"model {self.model!r} at {url}",
+                fix="check the server; samples so far are kept",
+            ) from None
 
-    async def _ask(self, payload: dict[str, Any]) -> list[Choice]:
-        """Post until an answer comes; other replicas are tried in turn."""
+    async def _ask(self, problem: Problem, seed: int, n: int) -> list[Choice]:
+        """Post until an answer comes; other replicas are tried in turn. What the server does not know is left out."""
+        while True:
+            refused_before = tuple(self.left_out)
+            try:
+                return await self._retried(self._payload(problem, seed, n))
+            except _BadRequest as refusal:
+                if tuple(self.left_out) == refused_before and not self._adapt(refusal):
+                    raise
+
+    async def _retried(self, payload: dict[str, Any]) -> list[Choice]:
         url, why = self.urls[0], ""
         for attempt in range(TRIES):
             self.turns += 1
@@ -130,7 +138,7 @@ class Client:
             try:
                 async with self.room:
                     return await self._post(url, payload)
-            except _Retry as retry:
+            except Retry as retry:
                 why = str(retry)
                 pause = retry.pause if retry.pause is not None else FIRST_PAUSE_S * 2**attempt
             if attempt + 1 < TRIES:
@@ -141,34 +149,61 @@ class Client:
             fix="check that it runs and is healthy, then run the same command again: samples so far are kept",
         )
 
+    def _adapt(self, refusal: _BadRequest) -> bool:
+        """Leave out, or rename, the parameter that the server refuses by name; False where it names none of those."""
+        words, named = refusal.words, refusal.parameter
+        if not _UNKNOWN.search(words) and named != "seed":
+            return False
+        known = [name for name in ("max_tokens", *_OPTIONAL) if name not in self.left_out]
+        if named not in known:
+            named = next((name for name in known if re.search(rf"(?<!\w){name}(?!\w)", words)), None)
+        if named is None:
+            return False
+        self.left_out.append(named)
+        if named == "max_tokens":
+            log("the server takes max_completion_tokens in place of max_tokens")
+        else:
+            means = "samples cannot be drawn again alike" if named == "seed" else "its own value is used"
+            log(f"warning: the server does not take {named}: {means}")
+        return True
+
     def _payload(self, problem: Problem, seed: int, n: int) -> dict[str, Any]:
         config = self.config
-        return {
+        limit = "max_completion_tokens" if "max_tokens" in self.left_out else "max_tokens"
+        payload = {
             "model": self.model,
             "messages": self.messages(problem),
             "n": n,
             "seed": seed,
             "temperature": config.temperature,
             "top_p": config.top_p,
-            "max_tokens": config.max_tokens,
+            limit: config.max_tokens,
         }
+        return {name: value for name, value in payload.items() if name not in self.left_out}
 
     async def _first(self, problem: Problem, seed: int) -> list[Choice]:
         """All samples in one request; a server that refuses `n` is asked for one."""
         n = self.config.samples
         try:
-            return (await self._ask(self._payload(problem, seed, n)))[:n]
+            return (await self._ask(problem, seed, n))[:n]
         except _BadRequest as refusal:
-            if n > 1:
+            if n > 1 and refusal.status != 404:
                 try:
-                    return (await self._ask(self._payload(problem, seed, 1)))[:1]
+                    return (await self._ask(problem, seed, 1))[:1]
                 except _BadRequest:
                     pass
-            raise UserError(
-                f"the server refused the request for {problem.task_id}: {refusal}",
-                where=f"model {self.model!r} at {', '.join(self.urls)}",
-                fix="check the model's name, eval.max_tokens and the server's limits",
-            ) from None
+            raise await self._refused(f"the request for {problem.task_id}", refusal) from None
+
+    async def _refused(self, what: str, refusal: _BadRequest) -> UserError:
+        offered = (await offer(self.http, self.urls[0], self.model)).models
+        fix = "check the model's name, eval.max_tokens and the server's limits"
+        if refusal.status == 404 and offered and self.model not in offered:
+            fix = f"ask for a model that it serves: {', '.join(offered[:5])}"
+        elif refusal.status == 404 and not offered:
+            fix = "check the address (most end in /v1) and the model's name"
+        return UserError(
+            f"the server refused {what}: {refusal}", where=f"model {self.model!r} at {', '.join(self.urls)}", fix=fix
+        )
 
     async def samples(self, problem: Problem, have: set[int]) -> list[Sample]:
         """The samples of a problem that `have` lacks, as rows of samples.jsonl."""
@@ -185,13 +220,13 @@ class Client:
     async def _single(self, problem: Problem, sample: int) -> Sample:
         seed = seed_of(self.config.seed, problem.task_id, sample)
         try:
-            return _row(problem, sample, seed, (await self._ask(self._payload(problem, seed, 1)))[0])
+            return _row(problem, sample, seed, (await self._ask(problem, seed, 1))[0])
         except _BadRequest as refusal:
-            raise UserError(f"the server refused a request it took before: {refusal}", where=problem.task_id) from None
+            raise await self._refused(f"a request for one more sample of {problem.task_id}", refusal) from None
 
 
 def _row(problem: Problem, sample: int, seed: int, choice: Choice) -> Sample:
-    return {
+    row = {
         "task_id": problem.task_id,
         "sample": sample,
         "seed": seed,
@@ -199,3 +234,4 @@ def _row(problem: Problem, sample: int, seed: int, choice: Choice) -> Sample:
         "finish_reason": choice.finish_reason,
         "request": {"choices": choice.request_choices, "completion_tokens": choice.request_tokens},
     }
+    return row if choice.empty is None else row | {"empty": choice.empty}

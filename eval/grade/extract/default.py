@@ -1,0 +1,168 @@
+"""The default rule: the design that an answer means, of whatever shape. docs/eval.md states it.
+
+The marks that VerilogEval's prompts ask for, else the last fence with a TopModule that has a body, else the code that
+stands in prose, else a body that continues the given header.
+"""
+
+import re
+from collections.abc import Iterable
+
+from eval.grade.extract.fences import Fence, fences, outside
+from eval.grade.extract.prose import code_in
+from eval.grade.extract.reasoning import Answer, answer
+from eval.grade.extract.verilog import TOP, best, defines, first_end, instantiated, modules, reached, without_comments
+
+_OFFICIAL = re.compile(
+    r"^[ \t]*\[BEGIN\](.*?)(?:^[ \t]*\[DONE\]|(?:(?<=endmodule)|(?<![\w\])$]))[ \t]*\[DONE\][ \t]*$|\Z)",
+    re.MULTILINE | re.DOTALL,
+)
+_DECLARED = re.compile(
+    r"^[ \t]*(?:`define[ \t]+(?P<macro>\w+)(?:[^\n]*\\\n)*[^\n]*\n?"
+    r"|(?P<kind>package|interface|primitive|function|task)\s+(?:automatic\s+)?[^;(#\n]*?(?P<block>\w+)\s*[;(#].*?\bend(?P=kind)\b[^\n]*\n?"
+    r"|typedef\b[^;{]*(?:\{[^}]*\})?\s*(?P<type>\w+)[^;\n]*;[^\n]*\n?)",
+    re.MULTILINE | re.DOTALL,
+)
+_CODE = re.compile(r"\b(?:assign|always\w*|initial|generate|endmodule)\b")
+
+
+def writable(text: str) -> str:
+    """The text with U+FFFD in place of halves of surrogate pairs, which no file can hold."""
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)
+
+
+def clean(text: str) -> str:
+    """Line ends as the official harness takes them, no byte-order marks, nothing that no file can hold."""
+    lines = "".join(f"{line}\n" for line in text.replace("\ufeff", "").splitlines())
+    return writable(lines)
+
+
+def _pieces(text: str) -> list[tuple[str, str]]:
+    """(name, code) of what a text declares for others to use: modules, packages, macros, types and their like."""
+    own = [(m.name, text[m.start : m.end] + "\n", m.start) for m in modules(text) if m.closed and m.name != TOP]
+    plain = without_comments(text)
+    for found in _DECLARED.finditer(plain):
+        name = found["macro"] or found["block"] or found["type"]
+        own.append((name, text[found.start() : found.end()].rstrip("\n") + "\n", found.start()))
+    return [(name, code) for name, code, _ in sorted(own, key=lambda piece: piece[2])]
+
+
+def _used(plain: str) -> tuple[set[str], set[str]]:
+    """The modules and the other names that a text (without comments) uses."""
+    return instantiated(plain), set(re.findall(r"\w+", plain))
+
+
+def _with_helpers(chosen: str, before: list[str], after: list[str]) -> str:
+    """The chosen code behind what it uses and does not declare, taken from the other blocks, the nearest first."""
+    near = [piece for block in [*reversed(before), *after] for piece in _pieces(block)]
+    if not near:
+        return chosen
+    pool: dict[str, str] = {}
+    for name, code in near:
+        pool.setdefault(name, code)
+    for name in ({name for name, _ in _pieces(chosen)} | {TOP}) & pool.keys():
+        del pool[name]
+    taken, new = list[str](), [chosen]
+    while new:
+        own, words = _used(without_comments("".join(new)))
+        names = [n for n, code in pool.items() if n in (own if re.match(r"\s*(?:macro)?module\b", code) else words)]
+        new = [pool.pop(name) for name in names]
+        taken += new
+    place = {code: i for i, code in enumerate(code for block in [*before, *after] for _, code in _pieces(block))}
+    return "".join([*sorted(taken, key=place.__getitem__), chosen])
+
+
+def _rank(body: str, place: int) -> tuple[bool, bool, int]:
+    tops = [m for m in modules(body) if m.name == TOP]
+    top = best(tops) if tops else None
+    return (top is None or top.has_body, top is None or top.closed, place)
+
+
+def _best_block(blocks: list[str]) -> int | None:
+    """The last that defines TopModule with a body; else the last whole one; else the last."""
+    tops = [i for i, block in enumerate(blocks) if defines(block)]
+    return max(tops, key=lambda i: _rank(blocks[i], i)) if tops else None
+
+
+def _unwrapped(fence: Fence) -> list[Fence]:
+    """The fences within a fence (a whole Markdown answer in one), where a design stands in them."""
+    inner = fences(fence.body)
+    return inner if any(defines(f.body) for f in inner) else [fence]
+
+
+def _whole(text: str, unmarked: bool) -> str | None:
+    """The code that defines a TopModule of its own."""
+    found = [inner for fence in fences(text) for inner in _unwrapped(fence)]
+    bare = code_in(outside(text, fences(text)))
+    blocks = [fence.body for fence in found if not fence.foreign]
+    if unmarked and defines(bare):
+        blocks = [block for block in blocks if not defines(block)]
+    for candidates in (blocks, [*blocks, bare], [fence.body for fence in found]):
+        chosen = _best_block(candidates)
+        if chosen is not None:
+            others = [b for i, b in enumerate(candidates) if i != chosen]
+            return reached(_with_helpers(candidates[chosen], others[:chosen], [*others[chosen:], bare]))
+    return None
+
+
+def _continuing(text: str) -> str | None:
+    """A body that continues a given header: up to its first `endmodule`, with the helper modules that follow."""
+    end = first_end(text)
+    if end is None:
+        return None if modules(text) else text
+    rest = code_in(text[end:])
+    for module in reversed(modules(rest)):
+        if module.name == TOP:  # of the next problem, which a model may put to itself
+            rest = rest[: module.start] + rest[module.end :]
+    return text[:end] + "\n" + rest
+
+
+def _body(text: str, found: list[Fence]) -> str | None:
+    """The body in an answer to code completion: what stands before any fence if it ends there, else a fence's."""
+    lead = text[: found[0].start] if found else text
+    if first_end(lead) is not None or not found:
+        return _continuing(lead)
+    bodies = [b for fence in found if not fence.foreign and (b := _continuing(fence.body)) and _CODE.search(b)]
+    ended = [body for body in bodies if first_end(body) is not None]
+    return (ended[-1:] or bodies[:1] or [None])[0]
+
+
+def _join(interface: str, body: str) -> str:
+    """Continue a given module header with a completion's body."""
+    joined = interface.rstrip() + "\n" + body.rstrip() + "\n"
+    return reached(joined if first_end(body) is not None else joined + "endmodule\n")
+
+
+def _runs_on(text: str, found: list[Fence]) -> bool:
+    """Whether the text begins as a body, before any module of its own (a model that writes on after its answer)."""
+    return first_end(text[: found[0].start] if found else text) is not None
+
+
+def _read(text: str, said: Answer, interface: str) -> str | None:
+    found = fences(text)
+    if interface and _runs_on(text, found):
+        body = _body(text, found)
+        return _join(interface, body) if body is not None else None
+    code = _whole(text, said.unmarked)
+    if code is not None or not interface or said.cut_off:
+        return code
+    body = _body(text, found)
+    return _join(interface, body) if body and body.strip() else None
+
+
+def _marked(texts: Iterable[str]) -> str | None:
+    """Of the texts between [BEGIN] and [DONE] the last with a TopModule: whole, or a fence within it."""
+    for text in texts:
+        code = _whole(text, False) if fences(text) else reached(text) if defines(text) else None
+        if code is not None:
+            return code
+    return None
+
+
+def extract(completion: str, interface: str) -> str | None:
+    """The Verilog to grade, or None where the answer defines no TopModule (and continues no given header)."""
+    said = answer(clean(completion))
+    marked = [m.group(1) for m in _OFFICIAL.finditer(said.text)]
+    code = _marked(reversed(marked))
+    if code is None and marked and interface:
+        code = _read(marked[-1], said, interface)
+    return code if code is not None else _read(said.text, said, interface)
