@@ -9,7 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from models.text.prompt import load_tokenizer, prompt_ids, template_digest
+from models.text.prompt import load_tokenizer, prompt_ids
+from models.text.template import template_digest
 from tests.serve.conftest import await_ready, start, write_job
 
 
