@@ -76,21 +76,31 @@ def each_answer(example: Example) -> list[Example]:
     return [replace(example, messages=(*context[:i], messages[i]), group=group, unfolded=()) for i in ends]
 
 
-def check_shown(tokenizer: PreTrainedTokenizerFast, example: Example, reading: Reading) -> None:
+def _gone(tokenizer: PreTrainedTokenizerFast, example: Example, parts: list[Example]) -> set[str]:
+    """What the template does not show of an example that becomes these rows; a thought, where it is the last turn's."""
+    found = set(not_shown(tokenizer, example.messages, example.tools))
+    if len(parts) > 1:
+        thoughts = (set(not_shown(tokenizer, one.messages, one.tools)) & {"reasoning_content"} for one in parts)
+        found = (found - {"reasoning_content"}).union(*thoughts)
+    return found
+
+
+def check_shown(tokenizer: PreTrainedTokenizerFast, example: Example, parts: list[Example], reading: Reading) -> None:
     """Raise BadRow where the template does not show something that has a meaning; what may be let go is counted.
 
     Dropped: a turn that was nothing but a call which is let go.
     """
-    for name in sorted(set(not_shown(tokenizer, example.messages, example.tools))) if example.rich else ():
+    if not example.rich:
+        return
+    for name in sorted(_gone(tokenizer, example, parts)):
         key = name if name == "tools" else f"messages[].{name}"
         if name in ("name", "tool_call_id"):
             reading.count(key)
         else:
             reading.leave(key, example.where, "the chat template does not show it")
-            if name == "tool_calls" and any(
-                not one["content"].strip() for one in example.messages if "tool_calls" in one
-            ):
-                raise Dropped("empty answer")
+        calls = [one for one in example.messages if "tool_calls" in one]
+        if name == "tool_calls" and not all(one["content"].strip() for one in calls):
+            raise Dropped("empty answer")
 
 
 def document(tokenizer: PreTrainedTokenizerFast, ids: np.ndarray) -> Tokens:
@@ -118,16 +128,17 @@ def encoded(
 
     def shown(example: Example) -> Iterator[tuple[Example, Rendered]]:
         example = folded(example) if fold else example
-        if not cut:
-            check_shown(tokenizer, example, reading)
         try:
             found = rendered(tokenizer, example, last_only)
         except Rewrites:
             found = None
-        if found is not None and (not found.rewritten or last_only):
+        whole = found is not None and (not found.rewritten or last_only)
+        parts = [example] if whole else each_answer(example)
+        if not cut:
+            check_shown(tokenizer, example, parts, reading)
+        if found is not None and whole:
             yield example, found
             return
-        parts = each_answer(example)
         tally.split, tally.parts = tally.split + 1, tally.parts + len(parts)
         for part in parts:
             yield part, rendered(tokenizer, part, last_only=True)

@@ -71,14 +71,15 @@ def turn(message: Any, at: str, where: str, reading: Reading) -> Message:
     role = _ALSO.get(role, role)
     if role not in ROLES:
         raise BadRow(f"{at} has the role {role!r}", where=where, fix=f"use one of {', '.join(ROLES)}")
-    calls = [] if len(message) == 2 else _calls(message, at, where, reading)
+    plain = len(message) == 2 and "content" in message
+    calls = [] if plain else _calls(message, at, where, reading)
     silent = message.get("content") is None and any(not empty(message.get(key)) for key in _CALLS)
     content = "" if silent else column(message, "content", object, where)
     content = said(content, "content", where, reading)
     if role == "assistant" and reading.strip_reasoning:
         content = without_reasoning(content)
     found: Message = {"role": role, "content": content}
-    if len(message) == 2:
+    if plain:
         return found
     return found | _more(message, role, calls, where, reading)
 

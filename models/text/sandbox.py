@@ -21,7 +21,7 @@ from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
 STEPS, CALL = 1_000_000, 5
-"""Turns of loops in one rendering, a call counted as five; a conversation of a thousand turns takes some ten thousand."""
+"""Turns of loops in one rendering, a call counted as five; a conversation of a thousand turns takes ten thousand."""
 LONGEST = 1 << 26
 """Characters of a text, items of a list, bits of a number."""
 _WIDE = re.compile(r"%[^a-zA-Z%]*?(\d{7,}|\*)")
