@@ -216,6 +216,7 @@ class Detokenizer:
         self.special = {token.content for token in backend.get_added_tokens_decoder().values() if token.special}
         steps = [] if self.form is None else self.form.get("decoders", [self.form])
         self.kinds = {step["type"] for step in steps}
+        self._pieces: dict[tuple[int, bool], str] = {}
 
     def stream(self, *, skip_special: bool = True, begun: bool = False) -> "Decoding":
         """A text that begins; `begun`: one that goes on, so that its first token is not the first of a text."""
@@ -223,8 +224,10 @@ class Detokenizer:
 
     def piece(self, token: int, first: bool = False) -> str:
         """The text of a single token, as the first or a later one of a text; U+FFFD where it is part of a character."""
-        decoding = self.stream(skip_special=False, begun=not first)
-        return decoding.add(token) + decoding.end()
+        if (token, first) not in self._pieces:
+            decoding = self.stream(skip_special=False, begun=not first)
+            self._pieces[token, first] = decoding.add(token) + decoding.end()
+        return self._pieces[token, first]
 
     def bytes_of(self, token: int, first: bool = False) -> list[int]:
         """The bytes a token adds, those of a part of a character among them."""
@@ -239,7 +242,7 @@ class Decoding:
     """One text, token by token: the pieces that `add` and, once, `end` give are the decoded whole."""
 
     def __init__(self, detokenizer: Detokenizer, skip_special: bool, begun: bool):
-        self._of, self._skip, self._ids = detokenizer, skip_special, list[int]()
+        self._of, self._skip, self._ids, self._length = detokenizer, skip_special, list[int](), 0
         stages = _stages(detokenizer.form, begun)
         self._chain = None if stages is None else _Chain(stages)
 
@@ -253,12 +256,17 @@ class Decoding:
             return ""
         return self._chain.add(text)
 
+    def place(self, token: int) -> tuple[str, int]:
+        """What the token makes certain, and where in the text it begins: parts of a character, where that does."""
+        before = self._length + (0 if self._chain is None else self._chain.ahead())
+        text = self.add(token)
+        self._length += len(text)
+        own = self._of.piece(token, first=before == 0)
+        whole = own and REPLACEMENT not in own and text.endswith(own)
+        return text, self._length - len(own) if whole else before
+
     def end(self) -> str:
         """What was held back, as the tokenizer shows it where nothing follows."""
         if self._chain is not None:
             return self._chain.end()
         return str(self._of.backend.decode(self._ids, skip_special_tokens=self._skip))
-
-    def ahead(self) -> int:
-        """Whole characters that are held back."""
-        return 0 if self._chain is None else self._chain.ahead()

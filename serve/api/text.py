@@ -36,8 +36,9 @@ class Completion:
             return delta
         for token in chunk.tokens:
             delta.tokens.append(token)
-            delta.offsets.append(len(self._decoded) + self._stream.ahead())
-            self._decoded += self._stream.add(token.id)
+            text, start = self._stream.place(token.id)
+            delta.offsets.append(start)
+            self._decoded += text
             if self._cut():
                 self.finish = Finish.STOP
                 break
@@ -75,13 +76,10 @@ class Vocabulary:
 
     def __init__(self, detokenizer: Detokenizer):
         self.detokenizer = detokenizer
-        self._known: dict[tuple[int, bool], str] = {}
 
     def text(self, token: int, first: bool = False) -> str:
         """A token's text; one that is part of a character shows as U+FFFD."""
-        if (token, first) not in self._known:
-            self._known[token, first] = self.detokenizer.piece(token, first)
-        return self._known[token, first]
+        return self.detokenizer.piece(token, first)
 
     def bytes(self, token: int, first: bool = False) -> list[int]:
         """A token's bytes: those of a character's parts, joined, are the character's."""
@@ -91,6 +89,7 @@ class Vocabulary:
         """A text that shows its special tokens, and where each token begins in it."""
         stream, text, starts = self.detokenizer.stream(skip_special=False), "", []
         for token in ids:
-            starts.append(len(text) + stream.ahead())
-            text += stream.add(token)
+            more, start = stream.place(token)
+            text += more
+            starts.append(start)
         return text + stream.end(), starts

@@ -112,4 +112,12 @@ def test_text_comes_as_soon_as_it_is_certain() -> None:
     tokenizer = fallback(DECODERS["gemma"])
     stream = Detokenizer(tokenizer).stream()
     ids = [tokenizer.token_to_id(word) for word in ("▁the", "<0xE6>", "<0x97>", "<0xA5>", "a")]
-    assert [(stream.ahead(), stream.add(i)) for i in ids] == [(0, " the"), (0, ""), (0, ""), (0, ""), (1, "日a")]
+    assert [stream.place(i) for i in ids] == [(" the", 0), ("", 4), ("", 4), ("", 4), ("日a", 5)]
+
+
+def test_a_token_after_half_a_character_begins_after_it() -> None:
+    tokenizer = byte_level()
+    stream = Detokenizer(tokenizer).stream()
+    half, letter = tokenizer.encode("日", add_special_tokens=False).ids[:1], tokenizer.token_to_id("x")
+    found = [stream.place(i) for i in (letter, *half, letter)]
+    assert found == [("x", 0), ("", 1), ("\ufffdx", 2)]
