@@ -74,6 +74,9 @@ def conversations(config: DataConfig, inputs: DataInputs, count: int) -> Iterato
     for example, (ids, mask) in encoded(config, tokenizer, chosen, tally):
         parts = pieces(tokenizer, rendered(tokenizer, example, last_only))
         yield Shown(example.where, ids, mask, parts if example.messages else _around(tokenizer, parts))
+    left = [f"{name} ({count:,})" for name, count in sorted((tally.unused + tally.dropped).items())]
+    if left:
+        log(f"data: left out or unused: {', '.join(left)}")
 
 
 def as_json(one: Shown) -> str:
