@@ -4,11 +4,12 @@ Sections are frozen and refuse unknown keys. A field typed `InputPath` names a f
 belongs to a stage's fingerprint; its own spelling does not.
 """
 
+import datetime
 import os
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 
 
 class Section(BaseModel):
@@ -38,3 +39,11 @@ def _beside_recipe(path: str, info: ValidationInfo) -> str:
 InputPath = Annotated[str, AfterValidator(_beside_recipe), InputMarker()]
 """A path relative to the recipe file where it exists there; else left as written (a Hub id, gs://, or relative to the
 working directory). Validate with `context={"base": folder_of_recipe}`."""
+
+
+def _day(value: Any) -> Any:
+    return None if value is None else datetime.date.fromisoformat(str(value)).isoformat()
+
+
+Day = Annotated[str, BeforeValidator(_day)]
+"""A date, as YYYY-MM-DD; YAML reads an unquoted one as a date of its own."""

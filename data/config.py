@@ -1,17 +1,30 @@
 """The recipe's `data` section, and what the stage reads."""
 
 import re
+from pathlib import PurePath
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from common.schema import InputPath, Section
+from common.schema import Day, InputPath, Section
 
-VERSION = 1
+VERSION = 2
 """Part of the fingerprint: raised when the same configuration would give other shards."""
 TABLES = frozenset({".parquet", ".arrow", ".feather"})
 KINDS = frozenset({".jsonl", ".json", ".ndjson", ".csv"}) | TABLES
-"""Endings of files of rows."""
+"""Endings of files of rows; all but tables may be compressed, with .gz after it."""
+
+
+def ending(path: str | PurePath) -> str:
+    """Of a file of rows: the kind that it is once it is unpacked; "" where it is of none."""
+    name = PurePath(path)
+    kind = name.suffix.lower()
+    if kind == ".gz":
+        kind = PurePath(name.stem).suffix.lower()
+        return kind if kind in KINDS - TABLES else ""
+    return kind if kind in KINDS else ""
+
+
 _WILD = re.compile(r"[*?\[]")
 
 
@@ -24,7 +37,7 @@ class Source(Section):
     revision: str | None = Field(default=None, description="Of a Hub dataset: branch, tag or commit")
     files: str = Field(default="", description="Of a folder: only the files whose path in it matches, e.g. a/*.jsonl")
     format: Literal["codev-r1", "messages", "prompt-completion", "alpaca", "sharegpt", "text", "auto"] = Field(
-        default="codev-r1",
+        default="auto",
         description="How a row becomes a conversation; text: a document, every token supervised; auto: by its columns",
     )
     limit: int | None = Field(default=None, ge=1, description="Use at most this many rows")
@@ -63,6 +76,16 @@ class DataConfig(Section):
         default="error", description="Where the template drops system turns; fold: into the user turn that follows"
     )
     bad_rows: Literal["error", "drop"] = Field(default="error", description="Rows that cannot be read as their format")
+    unused: Literal["error", "ignore"] | tuple[str, ...] = Field(
+        default="error",
+        description="What cannot be used and would change what is learnt (a tool call, a loss mask); or a list of "
+        "columns and keys to leave aside, e.g. [tools, weight]. What has no such meaning is counted",
+    )
+    duplicates: Literal["keep", "drop"] = Field(default="keep", description="Rows equal to an earlier one")
+    date: Day = Field(
+        default="2024-07-26",
+        description="The day that a chat template is told it is, here and by the server of what is trained",
+    )
     empty_mask: Literal["error", "drop"] = Field(default="error", description="Rows with nothing to learn from")
     near_duplicates: float | None = Field(
         default=None, ge=0.5, le=1.0, description="Drop rows this similar to an earlier one (Jaccard), e.g. 0.8"

@@ -1,6 +1,6 @@
 """Conversations to token ids and masks, in batches: two are tokenised on threads while the next is rendered."""
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -10,10 +10,14 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from common.errors import UserError
+from data.clean import Tally, reading_of
 from data.config import DataConfig
-from data.formats import Example
+from data.formats.example import Dropped, Example
+from data.formats.reading import Reading
 from data.pack import Tokens
-from models.text.prompt import Message, Rendered, render, render_text, tokenize
+from models.text.answers import Rewrites
+from models.text.prompt import Rendered, not_shown, render, render_text, tokenize
+from models.text.template import LEARN, Message, TemplateFault
 
 BATCH, AHEAD = 256, 2
 
@@ -53,10 +57,50 @@ def rendered(tokenizer: PreTrainedTokenizerFast, example: Example, last_only: bo
     try:
         if not example.messages:
             return render_text(tokenizer, example.text)
-        found = render(tokenizer, example.messages)
+        return render(tokenizer, example.messages, example.tools, last_only)
+    except RecursionError:
+        raise UserError("the row is nested too deeply", where=example.where, fix="mend the row") from None
     except UserError as error:
-        raise UserError(error.what, where=error.where or example.where, fix=error.fix) from error
-    return replace(found, spans=found.spans[-1:]) if last_only else found
+        if isinstance(error, TemplateFault):
+            raise
+        error.where = error.where or example.where
+        raise
+
+
+def each_answer(example: Example) -> list[Example]:
+    """A row for each answer, which is its last turn: as the template shows it when it is said."""
+    messages = example.messages
+    ends = [i for i, one in enumerate(messages) if one["role"] == "assistant" and one.get(LEARN) is not False]
+    context = tuple(one | {LEARN: False} if one["role"] == "assistant" else one for one in messages)
+    group = example.group or example.digest.hex()
+    return [replace(example, messages=(*context[:i], messages[i]), group=group, unfolded=()) for i in ends]
+
+
+def _gone(tokenizer: PreTrainedTokenizerFast, example: Example, parts: list[Example]) -> set[str]:
+    """What the template does not show of an example that becomes these rows; a thought, where it is the last turn's."""
+    found = set(not_shown(tokenizer, example.messages, example.tools))
+    if len(parts) > 1:
+        thoughts = (set(not_shown(tokenizer, one.messages, one.tools)) & {"reasoning_content"} for one in parts)
+        found = (found - {"reasoning_content"}).union(*thoughts)
+    return found
+
+
+def check_shown(tokenizer: PreTrainedTokenizerFast, example: Example, parts: list[Example], reading: Reading) -> None:
+    """Raise BadRow where the template does not show something that has a meaning; what may be let go is counted.
+
+    Dropped: a turn that was nothing but a call which is let go.
+    """
+    if not example.rich:
+        return
+    for name in sorted(_gone(tokenizer, example, parts)):
+        key = name if name == "tools" else f"messages[].{name}"
+        if name in ("name", "tool_call_id"):
+            reading.count(key)
+        else:
+            reading.leave(key, example.where, "the chat template does not show it")
+        calls = [one for one in example.messages if "tool_calls" in one]
+        if name == "tool_calls" and not all(one["content"].strip() for one in calls):
+            raise Dropped("empty answer")
 
 
 def document(tokenizer: PreTrainedTokenizerFast, ids: np.ndarray) -> Tokens:
@@ -69,19 +113,48 @@ def document(tokenizer: PreTrainedTokenizerFast, ids: np.ndarray) -> Tokens:
 
 
 def encoded(
-    config: DataConfig, tokenizer: PreTrainedTokenizerFast, examples: Iterable[Example], dropped: Counter[str]
+    config: DataConfig,
+    tokenizer: PreTrainedTokenizerFast,
+    examples: Iterable[Example],
+    tally: Tally,
+    cut: bool = False,
 ) -> Iterator[tuple[Example, Tokens]]:
-    """Tokenise in batches on other threads: the next one fills the cores that the end of one leaves idle."""
+    """Tokenise in batches on other threads: the next one fills the cores that the end of one leaves idle.
+
+    `cut`: the examples are parts of ones that came through here before.
+    """
     last_only, fold = config.train_on == "last_turn", folds(config, tokenizer)
+    reading = reading_of(config, config.sources[0], tally)
+
+    def shown(example: Example) -> Iterator[tuple[Example, Rendered]]:
+        example = folded(example) if fold else example
+        try:
+            found = rendered(tokenizer, example, last_only)
+        except Rewrites:
+            found = None
+        whole = found is not None and (not found.rewritten or last_only)
+        parts = [example] if whole else each_answer(example)
+        if not cut:
+            check_shown(tokenizer, example, parts, reading)
+        if found is not None and whole:
+            yield example, found
+            return
+        tally.split, tally.parts = tally.split + 1, tally.parts + len(parts)
+        for part in parts:
+            yield part, rendered(tokenizer, part, last_only=True)
 
     def prepared(example: Example) -> Iterator[tuple[Example, Rendered]]:
         try:
-            example = folded(example) if fold else example
-            yield example, rendered(tokenizer, example, last_only)
-        except UserError:
-            if config.bad_rows == "error" or not tokenizer.chat_template:
+            yield from list(shown(example))
+        except Dropped as reason:
+            tally.dropped[str(reason)] += 1
+        except TemplateFault:
+            raise
+        except UserError as error:
+            error.where = error.where or example.where
+            if config.bad_rows == "error":
                 raise
-            dropped["refused by the template"] += 1
+            tally.dropped["refused by the template"] += 1
 
     stream = iter(examples)
     ahead: deque[tuple[list[Example], Future[list[Tokens]]]] = deque()
@@ -113,7 +186,7 @@ def sizer(config: DataConfig, tokenizer: PreTrainedTokenizerFast) -> Callable[[E
     fold = folds(config, tokenizer)
 
     def size(example: Example) -> int:
-        ((ids, _),) = _tokens(tokenizer, [example], [rendered(tokenizer, folded(example) if fold else example, False)])
+        ((ids, _),) = _tokens(tokenizer, [example], [rendered(tokenizer, folded(example) if fold else example, True)])
         return len(ids)
 
     return size

@@ -1,6 +1,7 @@
 """dataset.json: what was read, kept and left out and why, how long conversations are, what they have of a benchmark."""
 
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -47,13 +48,53 @@ def report(config: DataConfig, tally: Tally, train_rows: int, validation_rows: i
         "supervised_share": round(tally.supervised / tally.tokens, 4),
         "lengths": length_figures(tally.lengths, config.max_length),
         "dropped": dict(sorted(tally.dropped.items())),
+        "unused": dict(sorted(tally.unused.items())),
+        "duplicates": tally.duplicates,
         "probes": tally.probes,
     }
     if config.packing == "none":
         more["buckets"] = buckets_of(config.max_length)
+    if tally.split:
+        more["each_answer"] = {"rows": tally.split, "parts": tally.parts}
+    if tally.endless:
+        more["without_stop_token"] = tally.endless
     if config.overflow == "window":
         more["windowed"] = {"rows": tally.cut, "windows": tally.windows}
     if compares(config):
         more["contamination"] = tally.contamination.report(config.contamination_limit)
         figures["contaminated"] = tally.contamination.rows
     return figures, more
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()))
+
+
+def closing(config: DataConfig, tally: Tally, day: str | None) -> Iterator[str]:
+    """What the stage ends with: all that was left out, left aside or changed, each with its count."""
+    said = [f"{tally.rows:,} rows read, {tally.kept:,} conversations or documents kept"]
+    if tally.dropped:
+        said.append(f"left out: {_listed(tally.dropped)}")
+    if tally.duplicates and config.duplicates == "keep":
+        said.append(f"{tally.duplicates:,} exact duplicates kept (data.duplicates: drop leaves them out)")
+    if tally.cut:
+        said.append(f"{tally.cut:,} too long, cut into {tally.windows:,} windows")
+    if tally.split:
+        said.append(
+            f"{tally.split:,} became {tally.parts:,} rows, one an answer: the chat template rewrites earlier turns"
+        )
+    if tally.unused:
+        said.append("unused: " + ", ".join(f"{name} ({count:,})" for name, count in sorted(tally.unused.items())))
+    yield "; ".join(said)
+    if tally.endless:
+        yield (
+            f"warning: {tally.endless:,} conversations end without a token that ends a turn: the model will not learn "
+            "to stop; end each answer in the chat template with one, {{ eos_token }} for instance"
+        )
+    if day is not None:
+        yield f"the chat template prints the date: it is told {day} (data.date), and so it must be in serving"
+    if tally.contamination.rows:
+        yield (
+            f"{tally.contamination.rows} rows resemble {len(tally.contamination.problems)} problems of the benchmark "
+            f"(similarity {config.contamination_limit} or more); the worst are in dataset.json"
+        )

@@ -68,13 +68,16 @@ def _around(tokenizer: PreTrainedTokenizerFast, parts: list[Piece]) -> list[Piec
 
 
 def conversations(config: DataConfig, inputs: DataInputs, count: int) -> Iterator[Shown]:
-    tokenizer = load_tokenizer(inputs.model)
+    tokenizer = load_tokenizer(inputs.model, config.date)
     last_only = config.train_on == "last_turn"
     tally = Tally()
     chosen = islice(examples(config, tally), count)
-    for example, (ids, mask) in encoded(config, tokenizer, chosen, tally.dropped):
+    for example, (ids, mask) in encoded(config, tokenizer, chosen, tally):
         parts = pieces(tokenizer, rendered(tokenizer, example, last_only))
         yield Shown(example.where, ids, mask, parts if example.messages else _around(tokenizer, parts))
+    left = [f"{name} ({count:,})" for name, count in sorted((tally.unused + tally.dropped).items())]
+    if left:
+        log(f"data: left out or unused: {', '.join(left)}")
 
 
 def as_json(one: Shown) -> str:

@@ -20,28 +20,30 @@ from common.progress import bar, log
 from data.clean import Tally, examples
 from data.config import DataConfig, DataInputs
 from data.encode import encoded, sizer
-from data.formats import Example
+from data.formats.example import Example
+from data.limits import Limits, limits_of
 from data.pack import Tokens, best_fit, one_each
-from data.report import report
+from data.report import closing, report
 from data.sources.files import count_rows
 from data.window import Size, windows
 from models.text.packed_rows import PackedRow, write_shards
-from models.text.prompt import Message, load_tokenizer, prompt_ids, template_digest
+from models.text.prompt import load_tokenizer, prompt_ids
+from models.text.template import LEARN, Message, pinned_day, template_digest
 
 PROBES = 8
 TRAIN, VALIDATION, REPORT = "train", "validation", "dataset.json"
 
 
 def _fitting(
-    config: DataConfig, tokenizer: PreTrainedTokenizerFast, found: Iterable[Example], tally: Tally
+    config: DataConfig, tokenizer: PreTrainedTokenizerFast, limits: Limits, found: Iterable[Example], tally: Tally
 ) -> Iterator[tuple[Example, Tokens]]:
     """Examples that have something to learn from and fit a row, counted."""
     size = sizer(config, tokenizer)
-    for example, tokens in encoded(config, tokenizer, found, tally.dropped):
+    for example, tokens in encoded(config, tokenizer, found, tally):
         length = len(tokens[0])
         tally.lengths[length] += 1
         if length > config.max_length and config.overflow == "window":
-            yield from _counted(config, tokenizer, _cut(config, tokenizer, example, size, tally), tally)
+            yield from _counted(config, limits, _cut(config, tokenizer, example, size, tally), tally)
         elif length > config.max_length and config.overflow == "error":
             raise UserError(
                 f"{length} tokens, more than max_length {config.max_length}",
@@ -51,7 +53,7 @@ def _fitting(
         elif length > config.max_length:
             tally.dropped["too long"] += 1
         else:
-            yield from _counted(config, tokenizer, [(example, tokens)], tally)
+            yield from _counted(config, limits, [(example, tokens)], tally)
 
 
 def _cut(
@@ -60,43 +62,52 @@ def _cut(
     """A row's windows, encoded. All stay on one side of the split."""
     messages, group = example.unfolded or example.messages, example.group or example.digest.hex()
     row = replace(example, messages=messages, unfolded=(), group=group)
-    found = list(windows(row, config.max_length, size, config.train_on == "last_turn"))
+    learnt = [_is_learnt(message) for message in messages if message["role"] == "assistant"]
+    last_only = config.train_on == "last_turn" or (sum(learnt) == 1 and learnt[-1])
+    found = list(windows(row, config.max_length, size, last_only))
+    found = [part for part in found if not part.messages or any(map(_is_learnt, part.messages))]
     if not found:
         tally.dropped["too long"] += 1
         return
     tally.cut += 1
     tally.windows += len(found)
-    yield from encoded(config, tokenizer, found, tally.dropped)
+    yield from encoded(config, tokenizer, found, tally, cut=True)
+
+
+def _is_learnt(message: Message) -> bool:
+    return message["role"] == "assistant" and message.get(LEARN) is not False
 
 
 def _counted(
-    config: DataConfig,
-    tokenizer: PreTrainedTokenizerFast,
-    found: Iterable[tuple[Example, Tokens]],
-    tally: Tally,
+    config: DataConfig, limits: Limits, found: Iterable[tuple[Example, Tokens]], tally: Tally
 ) -> Iterator[tuple[Example, Tokens]]:
     for example, (ids, mask) in found:
+        limits.check(ids, example.where)
         if not mask.any():
             if config.empty_mask == "error":
                 raise UserError(
-                    "no token of the row is supervised: the template shows no assistant turn",
+                    "no token of the row is supervised: its answers are not to be learnt, or the template shows none",
                     where=example.where,
-                    fix="check the row and the chat template",
+                    fix="check the row and the chat template, or set data.empty_mask: drop",
                 )
             tally.dropped["nothing supervised"] += 1
             continue
         tally.kept += 1
         tally.tokens += len(ids)
         tally.supervised += int(mask.sum())
-        if example.messages and len(tally.probes) < PROBES:
-            tally.probes.append(_probe(tokenizer, example.messages))
+        if example.messages:
+            tally.endless += not limits.ends(ids, mask)
+            if len(tally.probes) < PROBES:
+                tally.probes.append(_probe(limits.tokenizer, example))
         yield example, (ids, mask)
 
 
-def _probe(tokenizer: PreTrainedTokenizerFast, messages: tuple[Message, ...]) -> dict[str, Any]:
-    last = max(i for i, message in enumerate(messages) if message["role"] == "assistant")
-    asked = list(messages[:last]) or list(messages)
-    return {"messages": asked, "ids": prompt_ids(tokenizer, asked)}
+def _probe(tokenizer: PreTrainedTokenizerFast, example: Example) -> dict[str, Any]:
+    last = max(i for i, message in enumerate(example.messages) if message["role"] == "assistant")
+    turns = list(example.messages[:last]) or list(example.messages)
+    asked = [{key: value for key, value in message.items() if key != LEARN} for message in turns]
+    tools = {"tools": list(example.tools)} if example.tools else {}
+    return {"messages": asked, **tools, "ids": prompt_ids(tokenizer, asked, example.tools)}
 
 
 def in_validation(example: Example, share: float, seed: int) -> bool:
@@ -138,11 +149,12 @@ def run(config: DataConfig, inputs: DataInputs, out: Path) -> dict[str, Any]:
         raise UserError(what, where="data.contamination", fix="name a folder as data.benchmark")
     for name in (TRAIN, VALIDATION):
         shutil.rmtree(out / name, ignore_errors=True)
-    tokenizer = load_tokenizer(inputs.model)
+    tokenizer = load_tokenizer(inputs.model, config.date)
     tally, pack = Tally(), _packer(config)
     with tempfile.TemporaryFile(dir=out) as aside:
         with bar("data", count_rows(config), "rows") as progress:
-            kept = _fitting(config, tokenizer, examples(config, tally, progress), tally)
+            found = examples(config, tally, progress)
+            kept = _fitting(config, tokenizer, limits_of(inputs.model, tokenizer), found, tally)
             train_rows = write_shards(pack(_split(kept, config, aside, tally)), out / TRAIN)
         validation_rows = write_shards(pack(_set_aside(aside, tally.validation_kept)), out / VALIDATION)
     if train_rows == 0:
@@ -155,10 +167,9 @@ def run(config: DataConfig, inputs: DataInputs, out: Path) -> dict[str, Any]:
             fix="check the sources and their format, raise data.max_length, or lower data.validation",
         )
     figures, more = report(config, tally, train_rows, validation_rows)
-    write_json(out / REPORT, {**figures, **more, "template_digest": template_digest(tokenizer)})
-    if tally.contamination.rows:
-        log(
-            f"data: {tally.contamination.rows} rows resemble {len(tally.contamination.problems)} problems of the "
-            f"benchmark (similarity {config.contamination_limit} or more); the worst are in {REPORT}"
-        )
+    day = pinned_day(tokenizer)
+    dated = {} if day is None else {"date": day}
+    write_json(out / REPORT, {**figures, **more, **dated, "template_digest": template_digest(tokenizer)})
+    for line in closing(config, tally, day):
+        log(f"data: {line}")
     return {**figures, "dropped": sum(tally.dropped.values())}

@@ -8,8 +8,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from data.formats import Example
-from models.text.prompt import Message
+from data.formats.example import Example
+from models.text.template import Message
 
 _COMMENT = r"//[^\n]*|/\*.*?(?:\*/|\Z)"
 _CUT = re.compile(rf"\b(?:macro)?module\b|\bendmodule\b(?:[ \t]*:[ \t]*\w+)?[ \t]*\n?|\n[ \t]*\n|{_COMMENT}", re.DOTALL)
@@ -32,12 +32,13 @@ def _blocks(text: str) -> list[str]:
 
 
 def _exchanges(messages: Sequence[Message]) -> tuple[list[Message], list[list[Message]]]:
-    """The system turns at the start, then the turns up to each answer."""
+    """The system turns at the start, then the turns up to each answer; a call stays with its replies."""
     head = next((i for i, message in enumerate(messages) if message["role"] != "system"), len(messages))
     found: list[list[Message]] = [[]]
-    for message in messages[head:]:
+    for i, message in enumerate(messages[head:], head + 1):
         found[-1].append(message)
-        if message["role"] == "assistant":
+        replies = i < len(messages) and messages[i]["role"] == "tool"
+        if message["role"] == "assistant" and not replies:
             found.append([])
     return list(messages[:head]), [turns for turns in found if any(one["role"] == "assistant" for one in turns)]
 

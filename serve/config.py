@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from common.schema import Section
+from common.schema import Day, Section
 from models.config import AttentionName
 
 VERSION = 1
@@ -31,6 +31,9 @@ class ServeConfig(Section):
         default="kv", description="What may be held whole on every device where tp does not divide it"
     )
     attention: AttentionName = Field(default="auto", description="How prompts are attended to: as train.attention")
+    date: Day | None = Field(
+        default=None, description="The day that a chat template is told it is; None: the day of the data trained on"
+    )
 
 
 class ServeInputs(Section):

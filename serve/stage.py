@@ -19,7 +19,8 @@ from models.families import read_spec
 from models.folder.load import load_decoder
 from models.mesh import serving_mesh
 from models.text.eos_ids import eos_ids
-from models.text.prompt import load_tokenizer, prompt_ids, template_digest
+from models.text.prompt import load_tokenizer, prompt_ids
+from models.text.template import template_digest
 from serve.api.jobs import Hub
 from serve.api.server import Model, build_app
 from serve.config import ServeConfig, ServeInputs
@@ -38,9 +39,10 @@ def run(config: ServeConfig, inputs: ServeInputs, out: Path) -> NoReturn:
     it may be committed, that is renamed, while the server lives. So this returns no metrics; it raises SystemExit."""
     listener = bind(config.host, config.port)
     started = time.monotonic()
-    tokenizer = load_tokenizer(inputs.model)
-    if inputs.probes is not None:
-        check_probes(tokenizer, Path(inputs.probes) / "dataset.json")
+    dataset = None if inputs.probes is None else read_dataset(Path(inputs.probes) / "dataset.json")
+    tokenizer = load_tokenizer(inputs.model, day_of(config, dataset))
+    if dataset is not None:
+        check_probes(tokenizer, dataset, Path(inputs.probes or "") / "dataset.json")
     engine, vocabulary_size = build_engine(config, inputs.model, tokenizer, inputs.adapter)
     load_seconds = time.monotonic() - started
     warmup_seconds = engine.programs.warm_up()
@@ -87,19 +89,25 @@ def build_engine(
     return engine, decoder.spec.vocab
 
 
-def check_probes(tokenizer: PreTrainedTokenizerFast, dataset: Path) -> None:
+def read_dataset(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise UserError("no such data artifact", where=str(path), fix="name the data stage's output folder")
+    return read_json(path)
+
+
+def day_of(config: ServeConfig, dataset: dict[str, Any] | None) -> str | None:
+    """The day that the chat template is told: the recipe's, or the one that the data was prepared on."""
+    return config.date or (dataset or {}).get("date")
+
+
+def check_probes(tokenizer: PreTrainedTokenizerFast, dataset: dict[str, Any], path: Path) -> None:
     """The data stage's probes, rendered by this model's tokenizer, must give the ids that were trained on."""
-    if not dataset.is_file():
-        raise UserError("no such data artifact", where=str(dataset), fix="name the data stage's output folder")
-    record: dict[str, Any] = read_json(dataset)
     fix = "serve the model with the tokenizer and chat template it was trained with"
-    if record["template_digest"] != template_digest(tokenizer):
-        raise UserError("the chat template is not the one of the training data", where=str(dataset), fix=fix)
-    for number, probe in enumerate(record["probes"]):
-        if prompt_ids(tokenizer, probe["messages"]) != probe["ids"]:
-            raise UserError(
-                "a training prompt tokenises differently here", where=f"{dataset}: probes.{number}", fix=fix
-            )
+    if dataset["template_digest"] != template_digest(tokenizer):
+        raise UserError("the chat template is not the one of the training data", where=str(path), fix=fix)
+    for number, probe in enumerate(dataset["probes"]):
+        if prompt_ids(tokenizer, probe["messages"], probe.get("tools", ())) != probe["ids"]:
+            raise UserError("a training prompt tokenises differently here", where=f"{path}: probes.{number}", fix=fix)
 
 
 def bind(host: str, port: int) -> socket.socket:

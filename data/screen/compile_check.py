@@ -17,7 +17,8 @@ from queue import SimpleQueue
 from common.errors import UserError
 from common.machine import cores
 from data.config import DataConfig
-from data.formats import Example, fences
+from data.formats.example import Example
+from data.formats.reasoning import fences
 from data.screen.compiles import SIZE
 from data.screen.rtl import without_comments
 

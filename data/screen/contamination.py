@@ -18,7 +18,7 @@ import numpy as np
 from common.benchmark.layouts import load_benchmark
 from common.errors import UserError
 from data.config import DataConfig
-from data.formats import Example
+from data.formats.example import Example
 from data.screen.rtl import hashed, modules, runs, windowed, without_comments
 
 WORDS = 6

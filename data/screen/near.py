@@ -12,7 +12,7 @@ from itertools import islice
 
 import numpy as np
 
-from data.formats import Example
+from data.formats.example import Example
 
 GROUP = 256
 BINS = 120

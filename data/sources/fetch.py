@@ -24,13 +24,14 @@ from common.errors import UserError
 from common.files import PARTIAL, read_json, write_json
 from common.progress import log
 from common.stage import report
-from data.config import KINDS
+from data.config import KINDS, TABLES, ending
 from data.sources.remote import from_http
 from models.weights.fetch import check_room, first_line, from_url
 
 _DATASET = re.compile(r"(?:hf://datasets/)?(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^/]+))?/?")
 _FILE = re.compile(r"hf://datasets/(?P<repo>[^@]+)@(?P<revision>[^/]+)/(?P<path>.+)")
 _SLICE = re.compile(r"[^\w.-]+")
+PATTERNS = [f"*{kind}" for kind in sorted(KINDS)] + [f"*{kind}.gz" for kind in sorted(KINDS - TABLES)]
 Files = list[tuple[str, str, str]]
 """Repository, revision and path of each file."""
 
@@ -45,7 +46,7 @@ def fetch(path: str, split: str | None = None, name: str | None = None, revision
     if path.startswith(("http://", "https://")):
         return from_http(path, cache())
     if "://" in path and not path.startswith("hf://"):
-        return from_url(path, cache(), [f"*{ending}" for ending in sorted(KINDS)], "row")
+        return from_url(path, cache(), PATTERNS, "row")
     found = _DATASET.fullmatch(path)
     if found is None:
         fix = "write hf://datasets/OWNER/NAME; data.sources.files chooses among its files"
@@ -93,7 +94,7 @@ def _keep(repo: str, sha: str, name: str | None, split: str, sizes: dict[str, in
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", suffix=PARTIAL, dir=folder.parent))
     try:
-        if "[" not in split and all(Path(path).suffix.lower() in KINDS for _, _, path in files):
+        if "[" not in split and all(ending(path) for _, _, path in files):
             _link(files, beside)
         else:
             rows: Any = load_dataset(repo, name=name, split=split, revision=sha)

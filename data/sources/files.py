@@ -4,6 +4,7 @@ Each kind has its own reader, so that an error names its file and line (or row);
 """
 
 import csv
+import io
 import itertools
 import random
 from collections.abc import Iterable, Iterator
@@ -15,10 +16,12 @@ import pyarrow.parquet as pq
 from pyarrow import ipc
 
 from common.errors import UserError
-from data.config import KINDS, TABLES, DataConfig, Source
-from data.sources.json_rows import BadRow, count_lines, is_array, read_array, read_lines
+from common.files import read_json
+from data.config import KINDS, TABLES, DataConfig, Source, ending
+from data.sources.json_rows import BadRow, count_lines, is_array, opened, read_array, read_lines
 
 BATCH, SHUFFLE_WINDOW = 256, 10_000
+_STATE, _SPLITS = "state.json", "dataset_dict.json"
 Placed = tuple[str, dict[str, Any] | BadRow]
 """A row, or why it is none, with its "file:line"."""
 
@@ -28,13 +31,38 @@ def files_of(source: Source) -> list[str]:
     path = Path(source.path)
     if not path.is_dir():
         return [source.path]
-    found = [p for p in path.glob(source.files or "**/*") if p.is_file() and p.suffix.lower() in KINDS]
+    found = [p for p in path.glob(source.files or "**/*") if p.is_file() and ending(p)]
+    found = _of_saved(found, path, source.split)
     if not found:
         wanted = f" that match {source.files}" if source.files else ""
         raise UserError(
             f"no files of rows{wanted}", where=source.path, fix=f"known endings: {', '.join(sorted(KINDS))}"
         )
     return sorted(str(p) for p in found)
+
+
+def _of_saved(files: list[Path], root: Path, split: str | None) -> list[Path]:
+    """Of what `save_to_disk` has written: the files that its state names, of the split that is asked for."""
+    if (root / _SPLITS).is_file():
+        names = _named(root / _SPLITS, "splits")
+        chosen = split or "train"
+        if chosen not in names:
+            raise UserError(
+                f"no split {chosen!r}", where=str(root), fix=f"data.sources.split: one of {', '.join(names)}"
+            )
+        files = [file for file in files if file.is_relative_to(root / chosen)]
+    saved: dict[Path, set[str]] = {}
+    for folder in {file.parent for file in files}:
+        if (folder / _STATE).is_file():
+            parts = _named(folder / _STATE, "_data_files")
+            saved[folder] = {str(part["filename"]) for part in parts if isinstance(part, dict) and "filename" in part}
+    return [file for file in files if file.parent not in saved or file.name in saved[file.parent]]
+
+
+def _named(path: Path, key: str) -> list[Any]:
+    content: Any = read_json(path)
+    found = content.get(key) if isinstance(content, dict) else None
+    return found if isinstance(found, list) else []
 
 
 def _unreadable(path: str, error: Exception) -> UserError:
@@ -69,7 +97,7 @@ def _table(path: str) -> Iterator[Placed]:
 
 def _csv(path: str) -> Iterator[Placed]:
     csv.field_size_limit(1 << 30)
-    with open(path, newline="", encoding="utf-8-sig") as file:
+    with opened(path) as packed, io.TextIOWrapper(packed, encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, strict=True)
         try:
             for row in reader:
@@ -86,12 +114,12 @@ def _csv(path: str) -> Iterator[Placed]:
 def _file(path: str) -> Iterator[Placed]:
     if not Path(path).is_file():
         raise UserError("no such file of rows", where=path, fix="give data.sources a local file, folder or glob")
-    ending = Path(path).suffix.lower()
-    if ending in TABLES:
+    kind = Path(path).suffix.lower()
+    if kind in TABLES:
         return _table(path)
-    if ending == ".csv":
+    if ending(path) == ".csv":
         return _csv(path)
-    return read_array(path) if ending == ".json" and is_array(path) else read_lines(path)
+    return read_array(path) if is_array(path) else read_lines(path)
 
 
 def _shuffled(rows: Iterable[Placed], seed: int) -> Iterator[Placed]:

@@ -1,14 +1,19 @@
 """JSON sources, line by line or as one array: whatever is malformed is an error that names its file and line."""
 
+import codecs
+import gzip
 import json
 import re
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from common.errors import UserError
 
 _CHUNK = 1 << 20
+_GZIP = b"\x1f\x8b"
 _SPACE = re.compile(r"\s*")
 
 
@@ -27,10 +32,30 @@ def _existing(path: str) -> Path:
     return file
 
 
+@contextmanager
+def opened(path: str) -> Iterator[BinaryIO]:
+    """The bytes of a file, unpacked where it is compressed by gzip, whatever its name."""
+    with open(_existing(path), "rb") as f:
+        packed = f.read(2) == _GZIP
+        f.seek(0)
+        if not packed:
+            yield f
+            return
+        try:
+            with gzip.open(f) as unpacked:
+                yield cast(BinaryIO, unpacked)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            what = f"the file cannot be unpacked: {error}"
+            raise UserError(what, where=path, fix="it may be cut short; fetch it again") from None
+
+
 def count_lines(path: str) -> int:
-    """Lines in a file, the last one counted even without its newline."""
+    """Lines in a file, the last one counted even without its newline; 0, as unknown, in a compressed one."""
     lines, last = 0, b"\n"
     with open(_existing(path), "rb") as f:
+        if f.read(2) == _GZIP:
+            return 0
+        f.seek(0)
         while chunk := f.read(_CHUNK):
             lines += chunk.count(b"\n")
             last = chunk[-1:]
@@ -38,8 +63,6 @@ def count_lines(path: str) -> int:
 
 
 def _parse(line: bytes, where: str) -> dict[str, Any]:
-    if not line.strip():
-        raise BadRow("an empty line where a JSON row should be", where=where, fix="delete the line")
     try:
         row = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -50,6 +73,8 @@ def _parse(line: bytes, where: str) -> dict[str, Any]:
         raise BadRow(f"malformed JSON: {error.msg} at column {error.colno}", where=where, fix="mend the line") from None
     except RecursionError:
         raise BadRow("malformed JSON: nested too deeply", where=where, fix="mend the line") from None
+    except ValueError as error:  # a number of more digits than Python reads
+        raise BadRow(f"malformed JSON: {error}", where=where, fix="mend the line") from None
     if not isinstance(row, dict):
         raise _not_an_object(row, where)
     return row
@@ -79,10 +104,15 @@ def column(row: dict[str, Any], name: str, kind: type, where: str) -> Any:
     return value
 
 
+_BLANK = b"\xef\xbb\xbf \t\r\n"
+
+
 def is_array(path: str) -> bool:
     """Whether a file holds one JSON array, and not an object a line."""
-    with open(_existing(path), "rb") as f:
-        return f.read(_CHUNK).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
+    with opened(path) as f:
+        while (start := f.read(_CHUNK)) and not start.strip(_BLANK):
+            pass
+        return start.lstrip(_BLANK).startswith(b"[")
 
 
 def _past_space(text: str, at: int) -> int:
@@ -93,7 +123,8 @@ def _past_space(text: str, at: int) -> int:
 def read_array(path: str) -> Iterator[tuple[str, dict[str, Any] | BadRow]]:
     """Yield ("file:line" of where it begins, the row or why it is none) for each element of a JSON array."""
     try:
-        text = _existing(path).read_text(encoding="utf-8-sig")
+        with opened(path) as f:
+            text = f.read().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"not UTF-8 text (byte {error.start})", where=path, fix="save the file as UTF-8") from None
     decoder, at, line, counted = json.JSONDecoder(), text.index("[") + 1, 1, 0
@@ -105,8 +136,8 @@ def read_array(path: str) -> Iterator[tuple[str, dict[str, Any] | BadRow]]:
             return
         try:
             row, at = decoder.raw_decode(text, at)
-        except (json.JSONDecodeError, RecursionError) as error:
-            what = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+        except (ValueError, RecursionError) as error:
+            what = "nested too deeply" if isinstance(error, RecursionError) else getattr(error, "msg", str(error))
             raise UserError(f"malformed JSON array: {what}", where=where, fix="mend the file") from None
         yield where, row if isinstance(row, dict) else _not_an_object(row, where)
         at = _past_space(text, at)
@@ -116,9 +147,13 @@ def read_array(path: str) -> Iterator[tuple[str, dict[str, Any] | BadRow]]:
 
 
 def read_lines(path: str) -> Iterator[tuple[str, dict[str, Any] | BadRow]]:
-    """Yield ("file:line", the row or what is wrong with it) for each line of a JSONL file."""
-    with open(_existing(path), "rb") as f:
+    """Yield ("file:line", the row or what is wrong with it) for each line of a JSONL file that is not blank."""
+    with opened(path) as f:
         for number, line in enumerate(f, 1):
+            if number == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)
+            if line.isspace() or not line:
+                continue
             where = _where(path, number)
             try:
                 yield where, _parse(line, where)

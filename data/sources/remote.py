@@ -15,7 +15,7 @@ import httpx
 from common.errors import UserError
 from common.files import PARTIAL, read_json, write_json
 from common.progress import log
-from data.config import KINDS
+from data.config import KINDS, ending
 from models.weights.fetch import check_room, first_line
 
 _VERSION = ".version"
@@ -25,7 +25,7 @@ _TIMEOUT_S = 60.0
 def from_http(url: str, kept: Path) -> str:
     """The file's place below `kept`. One request: the answer's headers say whether its body is wanted."""
     name = PurePosixPath(unquote(urlsplit(url).path)).name
-    if PurePosixPath(name).suffix.lower() not in KINDS:
+    if not ending(name):
         raise UserError("no file of rows", where=url, fix=f"known endings: {', '.join(sorted(KINDS))}")
     final = kept / hashlib.sha256(url.encode()).hexdigest()[:16]
     try:

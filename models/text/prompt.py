@@ -5,24 +5,20 @@ rendering prefixes, and the whole string is tokenised once. Message content is t
 spells one, the row goes through a twin tokenizer that knows the control tokens under unguessable names only.
 """
 
-import hashlib
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerFast
 
 from common.errors import UserError
+from models.text.answers import Apply, shown, unread
 from models.text.control_tokens import ControlTokens
 from models.text.loss_mask import by_bytes, by_offsets
-
-Message = dict[str, str]
-_HOLE = "\ufdd0hole\ufdd1"
-"""Stands in for an answer to find where the template puts it; noncharacters, so no real text holds it."""
+from models.text.template import Message, pin_day, template_of
 
 
 @dataclass(frozen=True)
@@ -36,11 +32,15 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Rendered:
-    """The text the tokenizer sees, and the supervised [start, end) character spans in it."""
+    """The text the tokenizer sees, and the supervised [start, end) character spans in it.
+
+    `rewritten`: the template shows one of these answers otherwise than it would as the last turn.
+    """
 
     text: str
     spans: tuple[tuple[int, int], ...]
     guarded: bool = False
+    rewritten: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Piece:
     control: bool
 
 
-def load_tokenizer(path: str) -> PreTrainedTokenizerFast:
-    """Load the fast tokenizer of a local model folder."""
+def load_tokenizer(path: str, day: str | None = None) -> PreTrainedTokenizerFast:
+    """Load the fast tokenizer of a local model folder; its chat template is told that it is `day`."""
     if not (Path(path) / "tokenizer.json").is_file():
         raise UserError("no tokenizer.json here", where=path, fix="name a folder with a Hugging Face fast tokenizer")
     try:
@@ -63,15 +63,9 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerFast:
         raise UserError(f"the tokenizer cannot be read: {first}", where=path, fix="restore its files") from error
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
+    if day is not None:
+        pin_day(tokenizer, day)
     return tokenizer
-
-
-def template_digest(tokenizer: PreTrainedTokenizerFast) -> str:
-    """sha256 over the chat template and the special tokens it can print; "" where there is no template."""
-    if not tokenizer.chat_template:
-        return ""
-    content = [tokenizer.get_chat_template(), dict(sorted(tokenizer.special_tokens_map.items()))]
-    return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
 
 
 _GUARDS: WeakKeyDictionary[PreTrainedTokenizerFast, ControlTokens] = WeakKeyDictionary()
@@ -83,100 +77,104 @@ def _guard(tokenizer: PreTrainedTokenizerFast) -> ControlTokens:
     return _GUARDS[tokenizer]
 
 
-def _apply(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message], generate: bool = False) -> str:
-    if not tokenizer.chat_template:
-        raise UserError("the tokenizer has no chat template", fix="add chat_template.jinja to the model's folder")
-    if not messages:
-        raise UserError("a conversation without messages")
-    try:
-        return str(tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=generate))
-    except TemplateError as error:
-        raise UserError(f"the chat template refuses the conversation: {error}", fix="change the row's roles") from error
+def markers(tokenizer: PreTrainedTokenizerFast) -> np.ndarray:
+    """[ids] bool: the added tokens that show, control tokens for one."""
+    return _guard(tokenizer).is_marker
 
 
-def _around(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message], i: int, generate: bool) -> tuple[str, str]:
-    """The rendered text before and after the content of message `i`."""
-    probed = [*messages[:i], {**messages[i], "content": _HOLE}, *messages[i + 1 :]]
-    before, hole, after = _apply(tokenizer, probed, generate).partition(_HOLE)
-    if not hole:
-        raise UserError("the chat template leaves out an assistant turn", fix="change the row or the template")
-    return before, after
+def _texts(value: Any) -> Iterator[str]:
+    """Every text that a message or a tool holds."""
+    waiting = [value]
+    while waiting:
+        match waiting.pop():
+            case str() as text:
+                yield text
+            case dict() as one:
+                waiting += [*one, *one.values()]
+            case list() | tuple() as many:
+                waiting += many
+            case _:
+                pass
 
 
-def _answer(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message]) -> tuple[str, int]:
-    """Render a conversation that ends with an answer: the text, and where the answer begins in it."""
-    full = _apply(tokenizer, messages)
-    if len(messages) == 1:
-        return full, len(_around(tokenizer, messages, 0, False)[0])
-    prompt = _apply(tokenizer, messages[:-1], generate=True)
-    if full.startswith(prompt):
-        return full, len(prompt)
-    # What the generation prompt inserts before an answer (an empty thought) belongs to training too.
-    return prompt + full[len(_around(tokenizer, messages, len(messages) - 1, False)[0]) :], len(prompt)
+def _hidden(guard: ControlTokens, value: Any) -> Any:
+    """The same with control spellings under their secret names."""
+    match value:
+        case str():
+            return guard.hide(value)
+        case dict():
+            return {_hidden(guard, key): _hidden(guard, one) for key, one in value.items()}
+        case list() | tuple():
+            return [_hidden(guard, one) for one in value]
+        case _:
+            return value
 
 
-def _earlier(
+def _safe(guard: ControlTokens, messages: Sequence[Message], tools: Sequence[Any]) -> tuple[list[Message], Any, bool]:
+    """Messages and tools as the template gets them, and whether they spelled a control token."""
+    rich = bool(tools) or any(len(message) > 2 for message in messages)
+    contents = _texts([list(messages), list(tools)]) if rich else (message["content"] for message in messages)
+    if not guard.needed(contents):
+        return list(messages), tools, False
+    return [_hidden_turn(guard, message) for message in messages], _hidden(guard, tools), True
+
+
+def _hidden_turn(guard: ControlTokens, message: Message) -> Message:
+    """Keys and the role are the template's words, not content."""
+    return {key: value if key == "role" else _hidden(guard, value) for key, value in message.items()}
+
+
+def _apply(tokenizer: PreTrainedTokenizerFast, tools: Sequence[Any]) -> Apply:
+    template = template_of(tokenizer)
+    return lambda messages, generate: template.render(messages, tools, generate)
+
+
+def render(
     tokenizer: PreTrainedTokenizerFast,
-    guard: ControlTokens,
-    text: str,
     messages: Sequence[Message],
-    i: int,
-    generate: bool,
-) -> tuple[int, int]:
-    """The span of assistant turn `i` in `text`, which starts with `messages` rendered."""
-    upto = _apply(tokenizer, messages[: i + 1])
-    prompt = _apply(tokenizer, messages[:i], generate=True) if i else None
-    if prompt is not None and text.startswith(upto) and upto.startswith(prompt):
-        return len(prompt), len(upto)
-    before, after = _around(tokenizer, messages, i, generate)
-    base = _apply(tokenizer, messages, generate)
-    if not (text.startswith(base) and base.startswith(before) and base.endswith(after)):
-        raise UserError("the chat template rewrites earlier turns", fix="split the row into single-turn rows")
-    end = len(base) - len(after)
-    turn_end = guard.spelled.match(base, end)
-    return len(before), turn_end.end() if turn_end else end
-
-
-def _shown(
-    tokenizer: PreTrainedTokenizerFast, guard: ControlTokens, messages: Sequence[Message]
-) -> tuple[str, list[tuple[int, int]]]:
-    """The conversation as the model sees it, and the spans from the end of each answer's prompt to its turn's end."""
-    answered = messages[-1]["role"] == "assistant" if messages else False
-    text, start = _answer(tokenizer, messages) if answered else (_apply(tokenizer, messages), 0)
-    for message in messages:
-        if message["role"] == "system" and message["content"].strip() not in text:
-            raise UserError("the chat template drops the system turn", fix="move its text into the user turn")
-    history = messages[:-1] if answered else messages
-    turns = [i for i, message in enumerate(history) if message["role"] == "assistant"]
-    spans = [_earlier(tokenizer, guard, text, history, i, answered) for i in turns]
-    return text, [*spans, (start, len(text))] if answered else spans
-
-
-def render(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message]) -> Rendered:
+    tools: Sequence[Any] = (),
+    last_only: bool = False,
+) -> Rendered:
     """Render a conversation for training; raises UserError where the template refuses it or loses a part of it."""
     guard = _guard(tokenizer)
-    if not guard.needed(message["content"] for message in messages):
-        text, spans = _shown(tokenizer, guard, messages)
-        return Rendered(text, tuple(spans))
-    hidden = [{**message, "content": guard.hide(message["content"])} for message in messages]
-    text, spans = _shown(tokenizer, guard, hidden)
-    named, moved, cut = "", [], 0
-    for start, end in spans:
+    safe, tools, guarded = _safe(guard, messages, tools)
+    found = shown(_apply(tokenizer, tools), guard.spelled, safe, last_only)
+    if not guarded:
+        return Rendered(found.text, found.spans, rewritten=found.rewritten)
+    text, named, moved, cut = found.text, "", [], 0
+    for start, end in found.spans:
         named += guard.name_tokens(text[cut:start])
         begin = len(named)
         named += guard.name_tokens(text[start:end])
         moved.append((begin, len(named)))
         cut = end
-    return Rendered(named + guard.name_tokens(text[cut:]), tuple(moved), guarded=True)
+    named += guard.name_tokens(text[cut:])
+    return Rendered(_whole(guard, named), tuple(moved), guarded=True, rewritten=found.rewritten)
 
 
-def render_prompt(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message]) -> Rendered:
+def _whole(guard: ControlTokens, text: str) -> str:
+    if guard.nonce in guard.plain(text):
+        what = "the chat template escapes or cuts a control token that the conversation spells"
+        raise UserError(what, fix="leave the control token's name out of the row, or change the template")
+    return text
+
+
+def render_prompt(
+    tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message], tools: Sequence[Any] = ()
+) -> Rendered:
     """Render a conversation up to where the model answers."""
     guard = _guard(tokenizer)
-    if not guard.needed(message["content"] for message in messages):
-        return Rendered(_apply(tokenizer, messages, generate=True), ())
-    hidden = [{**message, "content": guard.hide(message["content"])} for message in messages]
-    return Rendered(guard.name_tokens(_apply(tokenizer, hidden, generate=True)), (), guarded=True)
+    safe, tools, guarded = _safe(guard, messages, tools)
+    text = _apply(tokenizer, tools)(safe, True)
+    return Rendered(_whole(guard, guard.name_tokens(text)), (), guarded=True) if guarded else Rendered(text, ())
+
+
+def not_shown(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message], tools: Sequence[Any] = ()) -> list[str]:
+    """Keys of messages, and "tools", that make no difference to what the template shows."""
+    found = unread(_apply(tokenizer, tools), messages, tools)
+    if tools and _apply(tokenizer, ())(messages, False) == _apply(tokenizer, tools)(messages, False):
+        found.append("tools")
+    return found
 
 
 def render_text(tokenizer: PreTrainedTokenizerFast, text: str) -> Rendered:
@@ -242,7 +240,7 @@ def encode(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message]) -> E
     return Encoded(ids.tolist(), mask.tolist(), _guard(tokenizer).plain(rendered.text))
 
 
-def prompt_ids(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message]) -> list[int]:
+def prompt_ids(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message], tools: Sequence[Any] = ()) -> list[int]:
     """Ids of the prompt that asks the model for the next answer."""
-    ((ids, _),) = tokenize(tokenizer, [render_prompt(tokenizer, messages)])
+    ((ids, _),) = tokenize(tokenizer, [render_prompt(tokenizer, messages, tools)])
     return ids.tolist()

@@ -1,12 +1,11 @@
 """Where a recipe's model and rows lie on this machine; what lies elsewhere is fetched by a process of its own."""
 
 import os
-from pathlib import PurePath
 from typing import Any
 
 from common.errors import UserError
 from common.schema import is_remote
-from data.config import KINDS, DataConfig, Source
+from data.config import DataConfig, Source, ending
 from pipeline.run.children import ChildFailed
 from pipeline.run.gate import ask
 
@@ -30,7 +29,7 @@ def _fetched(module: str, job: dict[str, Any]) -> str:
 
 def is_remote_rows(path: str) -> bool:
     """Whether rows are a Hub dataset's or behind a URL: `rows/train.jsonl` is a file, here or missing."""
-    return is_remote(path) and ("://" in path or PurePath(path).suffix.lower() not in KINDS)
+    return is_remote(path) and ("://" in path or not ending(path))
 
 
 def local_rows(config: DataConfig) -> DataConfig:

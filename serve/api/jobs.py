@@ -4,8 +4,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Sequence
 
-from transformers import PreTrainedTokenizerFast
-
+from models.text.detokenize import Detokenizer
 from serve.api.protocol import Refusal
 from serve.api.text import Completion, Delta
 from serve.engine.engine import Engine, QueueFull
@@ -66,14 +65,12 @@ class Job:
         self.completions: list[Completion] = []
         self._closed = False
 
-    async def deltas(
-        self, tokenizer: PreTrainedTokenizerFast, stop: tuple[str, ...]
-    ) -> AsyncIterator[tuple[int, Delta]]:
+    async def deltas(self, detokenizer: Detokenizer, stop: tuple[str, ...]) -> AsyncIterator[tuple[int, Delta]]:
         """What each choice gains, as it comes, until all have ended and all wanted scores are there."""
         numbers = {request.id: i for i, request in enumerate(self.requests)}
         n = self.requests[0].n
         samples = n if self.requests[0].sampling.max_tokens else 0
-        self.completions = [Completion(tokenizer, stop) for _ in range(len(self.requests) * samples)]
+        self.completions = [Completion(detokenizer, stop) for _ in range(len(self.requests) * samples)]
         open_choices = len(self.completions) + (len(self.requests) if self.requests[0].score_prompt else 0)
         while open_choices:
             match await self.inbox.get():

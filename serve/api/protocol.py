@@ -20,6 +20,25 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
+def _is_text(value: Any) -> bool:
+    """Whether all strings in a body can be written as UTF-8: JSON can spell half of a surrogate pair."""
+    waiting = [value]
+    while waiting:
+        match waiting.pop():
+            case str() as one if not one.isascii():
+                try:
+                    one.encode()
+                except UnicodeEncodeError:
+                    return False
+            case dict() as one:
+                waiting += [*one, *one.values()]
+            case list() as one:
+                waiting += one
+            case _:
+                pass
+    return True
+
+
 class Body(BaseModel):
     """What chat and text completions share. null means the default, as in OpenAI's API."""
 
@@ -42,6 +61,8 @@ class Body(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _drop_null(cls, body: Any) -> Any:
+        if not _is_text(body):
+            raise ValueError("half of a surrogate pair (\\ud800 to \\udfff) is no text")
         return {k: v for k, v in body.items() if v is not None} if isinstance(body, dict) else body
 
     @field_validator("stop", mode="before")

@@ -2,45 +2,55 @@
 
 import time
 import uuid
-from typing import Any
+from typing import Any, NamedTuple
 
 from serve.api.text import Completion, Delta, Vocabulary
 from serve.engine.request import Token
 
 
-def chat_logprobs(tokens: list[Token], vocabulary: Vocabulary, top: int) -> dict[str, Any]:
-    def entry(token: int, logprob: float) -> dict[str, Any]:
-        text = vocabulary.text(token)
-        return {"token": text, "bytes": list(text.encode()), "logprob": logprob}
+class Placed(NamedTuple):
+    """A token where it stands: where it begins in the text, and whether it begins one. `token` is None where it has no
+    log-probability, as an echoed prompt's first."""
 
+    id: int
+    start: int
+    first: bool
+    token: Token | None
+
+
+def placed(tokens: list[Token], offsets: list[int], begins: bool) -> list[Placed]:
+    """`begins`: the first of them begins its text; others follow one that was sent before."""
+    together = zip(tokens, offsets, strict=True)
+    return [Placed(token.id, start, begins and i == 0, token) for i, (token, start) in enumerate(together)]
+
+
+def chat_logprobs(placed: list[Placed], vocabulary: Vocabulary, top: int) -> dict[str, Any]:
+    def entry(token: int, logprob: float, first: bool) -> dict[str, Any]:
+        return {"token": vocabulary.text(token, first), "bytes": vocabulary.bytes(token, first), "logprob": logprob}
+
+    content = []
+    for _, _, first, t in placed:
+        if t is not None:
+            best = [entry(t.best, t.best_logprob, first)] if top else []
+            content.append({**entry(t.id, t.logprob, first), "top_logprobs": best})
+    return {"content": content, "refusal": None}
+
+
+def text_logprobs(placed: list[Placed], vocabulary: Vocabulary, top: int) -> dict[str, Any]:
     return {
-        "content": [
-            {**entry(t.id, t.logprob), "top_logprobs": [entry(t.best, t.best_logprob)] if top else []} for t in tokens
-        ],
-        "refusal": None,
+        "tokens": [vocabulary.text(one.id, one.first) for one in placed],
+        "token_logprobs": [None if one.token is None else one.token.logprob for one in placed],
+        "top_logprobs": [_top(one, vocabulary) for one in placed] if top else None,
+        "text_offset": [one.start for one in placed],
     }
 
 
-def text_logprobs(
-    tokens: list[Token], vocabulary: Vocabulary, top: int, first: int | None = None, offset: int = 0
-) -> dict[str, Any]:
-    """`first`: a leading token without log-probability (an echoed prompt's), as in OpenAI's API."""
-    ids = [*([] if first is None else [first]), *(t.id for t in tokens)]
-    blank: list[Any] = [] if first is None else [None]
-    texts = [vocabulary.text(i) for i in ids]
-    starts = [offset]
-    for text in texts:
-        starts.append(starts[-1] + len(text))
-    return {
-        "tokens": texts,
-        "token_logprobs": blank + [t.logprob for t in tokens],
-        "top_logprobs": blank + [_top(t, vocabulary) for t in tokens] if top else None,
-        "text_offset": starts[:-1],
-    }
-
-
-def _top(token: Token, vocabulary: Vocabulary) -> dict[str, float]:
-    return {vocabulary.text(token.id): token.logprob, vocabulary.text(token.best): token.best_logprob}
+def _top(one: Placed, vocabulary: Vocabulary) -> dict[str, float] | None:
+    """By text: where two tokens show the same, the likelier one's value stands."""
+    t = one.token
+    if t is None:
+        return None
+    return {vocabulary.text(t.id, one.first): t.logprob, vocabulary.text(t.best, one.first): t.best_logprob}
 
 
 def usage(prompt: int, completion: int) -> dict[str, int]:
@@ -56,20 +66,22 @@ class Reply:
         prefix = "chatcmpl" if chat else "cmpl"
         self.head = {"id": f"{prefix}-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
 
-    def _logprobs(self, tokens: list[Token]) -> dict[str, Any] | None:
+    def _logprobs(self, part: Completion | Delta, begins: bool) -> dict[str, Any] | None:
         if not self.logprobs:
             return None
-        return (chat_logprobs if self.chat else text_logprobs)(tokens, self.vocabulary, self.top)
+        found = chat_logprobs if self.chat else text_logprobs
+        return found(placed(part.tokens, part.offsets, begins), self.vocabulary, self.top)
 
-    def _choice(self, index: int, content: dict[str, Any], tokens: list[Token], finish: str | None) -> dict[str, Any]:
-        extra = {"token_ids": [t.id for t in tokens]} if self.token_ids else {}
-        return {"index": index, **content, "logprobs": self._logprobs(tokens), "finish_reason": finish, **extra}
+    def _choice(self, index: int, content: dict[str, Any], part: Completion | Delta, begins: bool) -> dict[str, Any]:
+        extra = {"token_ids": [t.id for t in part.tokens]} if self.token_ids else {}
+        finish = part.finish.value if part.finish else None
+        return {"index": index, **content, "logprobs": self._logprobs(part, begins), "finish_reason": finish, **extra}
 
     def choice(self, index: int, done: Completion) -> dict[str, Any]:
         """One completed choice."""
         message = {"role": "assistant", "content": done.text, "refusal": None}
         content = {"message": message} if self.chat else {"text": done.text}
-        return self._choice(index, content, done.tokens, done.finish.value if done.finish else None)
+        return self._choice(index, content, done, begins=True)
 
     def whole(self, choices: list[dict[str, Any]], counts: dict[str, int], prompt: list[int]) -> dict[str, Any]:
         extra = {"prompt_token_ids": prompt} if self.token_ids else {}
@@ -79,7 +91,7 @@ class Reply:
         """One stream event for one choice."""
         message: dict[str, Any] = {"role": "assistant"} if first else {}
         content = {"delta": message | {"content": delta.text}} if self.chat else {"text": delta.text}
-        return self._event([self._choice(index, content, delta.tokens, delta.finish.value if delta.finish else None)])
+        return self._event([self._choice(index, content, delta, begins=first)])
 
     def last(self, counts: dict[str, int]) -> dict[str, Any]:
         """The event that carries the usage, after all choices have ended."""

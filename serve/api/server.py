@@ -16,10 +16,12 @@ from starlette.types import Receive, Scope, Send
 from transformers import PreTrainedTokenizerFast
 
 from common.errors import UserError
+from models.text.detokenize import Detokenizer
 from models.text.prompt import prompt_ids
+from serve.api.echo import echoed
 from serve.api.jobs import Hub, Job
 from serve.api.protocol import Body, ChatBody, Refusal, TextBody, refuse_invalid, refuse_user_error
-from serve.api.replies import Reply, text_logprobs, usage
+from serve.api.replies import Placed, Reply, placed, text_logprobs, usage
 from serve.api.text import Completion, Delta, Vocabulary
 from serve.engine.request import Sampling
 
@@ -56,7 +58,7 @@ class Endpoints:
     """The two completion endpoints."""
 
     def __init__(self, hub: Hub, model: Model):
-        self.hub, self.model, self.vocabulary = hub, model, Vocabulary(model.tokenizer)
+        self.hub, self.model, self.vocabulary = hub, model, Vocabulary(Detokenizer(model.tokenizer.backend_tokenizer))
 
     async def chat(self, body: ChatBody, request: Request) -> Response:
         self._check_name(body)
@@ -90,19 +92,21 @@ class Endpoints:
         self, body: TextBody, job: Job, reply: Reply, i: int, given: list[str | list[int]]
     ) -> dict[str, Any]:
         number = i // body.n
-        done = job.completions[i] if job.completions else Completion(self.model.tokenizer)
+        done = job.completions[i] if job.completions else Completion(self.vocabulary.detokenizer)
         choice = reply.choice(i, done)
         if not job.completions:
             choice["finish_reason"] = "length"
         if body.echo:
-            prompt = given[number]
-            choice["text"] = (
-                prompt if isinstance(prompt, str) else str(self.model.tokenizer.decode(prompt))
-            ) + done.text
-        if number in job.scores:
-            tokens = [*job.scores[number], *done.tokens]
-            first = job.requests[number].prompt[0]
-            choice["logprobs"] = text_logprobs(tokens, self.vocabulary, body.logprobs or 0, first)
+            shown, starts = echoed(self.model.tokenizer, self.vocabulary, given[number])
+            choice["text"] = shown + done.text
+            if number in job.scores:
+                ids, tokens = job.requests[number].prompt, [None, *job.scores[number]]
+                begin = next((i for i, start in enumerate(starts[1:]) if start > 0), len(starts) - 1)
+                prompt = [
+                    Placed(*one) for one in zip(ids, starts, (i == begin for i in range(len(ids))), tokens, strict=True)
+                ]
+                answer = placed(done.tokens, [len(shown) + start for start in done.offsets], begins=True)
+                choice["logprobs"] = text_logprobs([*prompt, *answer], self.vocabulary, body.logprobs or 0)
         return choice
 
     def _reply(self, body: Body, *, chat: bool, logprobs: bool, top: int) -> Reply:
@@ -125,13 +129,13 @@ class Endpoints:
             raise Refusal(400, what, param="max_tokens", code="context_length_exceeded")
 
     async def _collect(self, job: Job, body: Body) -> None:
-        async for _ in job.deltas(self.model.tokenizer, body.stop):
+        async for _ in job.deltas(self.vocabulary.detokenizer, body.stop):
             pass
 
     async def _events(self, job: Job, body: Body, reply: Reply) -> AsyncIterator[str]:
         seen: set[int] = set()
         try:
-            async for choice, delta in job.deltas(self.model.tokenizer, body.stop):
+            async for choice, delta in job.deltas(self.vocabulary.detokenizer, body.stop):
                 if _worth_sending(delta, body):
                     yield _event(reply.chunk(choice, delta, first=choice not in seen))
                     seen.add(choice)

@@ -2,31 +2,31 @@
 
 from dataclasses import dataclass, field
 
-from tokenizers.decoders import DecodeStream
-from transformers import PreTrainedTokenizerFast
-
+from models.text.detokenize import Detokenizer
 from serve.engine.request import Chunk, Finish, Token
 
 
 @dataclass(slots=True)
 class Delta:
-    """What a chunk adds to a completion: text that may be shown, the tokens it counts, and how it ended."""
+    """What a chunk adds to a completion: text that may be shown, the tokens it counts and where each begins in the
+    completion's text, and how it ended."""
 
     text: str = ""
     tokens: list[Token] = field(default_factory=list)
     finish: Finish | None = None
+    offsets: list[int] = field(default_factory=list)
 
 
 class Completion:
     """One sample's text. Streamed deltas, joined, are the text of the whole; the token that completes a stop string
     is the last one counted."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, stop: tuple[str, ...] = ()):
+    def __init__(self, detokenizer: Detokenizer, stop: tuple[str, ...] = ()):
         self.text = ""
         self.tokens: list[Token] = []
+        self.offsets: list[int] = []
         self.finish: Finish | None = None
-        self._backend = tokenizer.backend_tokenizer
-        self._stream = DecodeStream(skip_special_tokens=True)
+        self._stream = detokenizer.stream()
         self._stop, self._shown, self._decoded = stop, 0, ""
 
     def add(self, chunk: Chunk) -> Delta:
@@ -36,13 +36,16 @@ class Completion:
             return delta
         for token in chunk.tokens:
             delta.tokens.append(token)
-            self.tokens.append(token)
-            self._decoded += self._stream.step(self._backend, token.id) or ""
+            text, start = self._stream.place(token.id)
+            delta.offsets.append(start)
+            self._decoded += text
             if self._cut():
                 self.finish = Finish.STOP
                 break
         else:
             self.finish = chunk.finish and self._last(chunk.finish)
+        self.tokens += delta.tokens
+        self.offsets += delta.offsets
         safe = len(self._decoded) if self.finish else len(self._decoded) - self._held_back()
         delta.text, delta.finish = self._decoded[self._shown : safe], self.finish
         self._shown = max(safe, self._shown)
@@ -51,8 +54,7 @@ class Completion:
 
     def _last(self, finish: Finish) -> Finish:
         """The end has come: a character that was never completed is shown as the tokenizer shows it."""
-        whole = self._backend.decode([t.id for t in self.tokens], skip_special_tokens=True)
-        self._decoded = whole if whole.startswith(self._decoded) else self._decoded
+        self._decoded += self._stream.end()
         return Finish.STOP if self._cut() else finish
 
     def _cut(self) -> bool:
@@ -70,14 +72,24 @@ class Completion:
 
 
 class Vocabulary:
-    """The text of single tokens, for log-probabilities."""
+    """The text and bytes of single tokens, for log-probabilities; a text's first token may show without its space."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast):
-        self._backend = tokenizer.backend_tokenizer
-        self._known: dict[int, str] = {}
+    def __init__(self, detokenizer: Detokenizer):
+        self.detokenizer = detokenizer
 
-    def text(self, token: int) -> str:
+    def text(self, token: int, first: bool = False) -> str:
         """A token's text; one that is part of a character shows as U+FFFD."""
-        if token not in self._known:
-            self._known[token] = self._backend.decode([token], skip_special_tokens=False)
-        return self._known[token]
+        return self.detokenizer.piece(token, first)
+
+    def bytes(self, token: int, first: bool = False) -> list[int]:
+        """A token's bytes: those of a character's parts, joined, are the character's."""
+        return self.detokenizer.bytes_of(token, first)
+
+    def offsets(self, ids: list[int]) -> tuple[str, list[int]]:
+        """A text that shows its special tokens, and where each token begins in it."""
+        stream, text, starts = self.detokenizer.stream(skip_special=False), "", []
+        for token in ids:
+            more, start = stream.place(token)
+            text += more
+            starts.append(start)
+        return text + stream.end(), starts

@@ -100,8 +100,6 @@ def test_rows_of_nothing_and_of_ten_megabytes(rows_file: RowsFile, prepare: Prep
     figures = prepare(rows_file(rows), form="prompt-completion", near_duplicates=0.8)
     assert figures["dropped"] == {"empty answer": 1, "too long": 1} and figures["kept"] == 1
     assert figures["lengths"]["max"] > 1_000_000
-    with pytest.raises(UserError, match="empty line"):
-        prepare(rows_file([b""]), form="prompt-completion")
 
 
 def test_a_word_of_ten_megabytes(rows_file: RowsFile, prepare: Prepare) -> None:

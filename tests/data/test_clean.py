@@ -11,7 +11,7 @@ import pytest
 
 from common.errors import UserError
 from data.config import DataConfig
-from data.formats import Example
+from data.formats.example import Example
 from data.screen.compile_check import SILENCE_S, compiling, design_of
 from data.screen.contamination import BenchmarkIndex
 from data.screen.near import BINS, GROUP, NearDuplicates, rows_per_band, signature

@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.formats import Dropped, Example, example_of, final_answer
+from data.formats.example import Dropped, Example
+from data.formats.reading import Reading
+from data.formats.reasoning import final_answer
+from data.formats.rows import example_of
 
 
 @pytest.mark.parametrize(
@@ -53,21 +56,21 @@ def test_the_answer_comes_back_whatever_the_reasoning(thought: str, answer: str)
     ],
 )
 def test_rows_become_conversations(form: str, row: dict[str, Any], messages: list[tuple[str, str]]) -> None:
-    example = example_of(row, "f:1", form, strip_reasoning=True)
+    example = example_of(row, "f:1", form, Reading())
     assert [(m["role"], m["content"]) for m in example.messages] == messages
 
 
 def test_reasoning_stays_where_the_recipe_keeps_it() -> None:
     row = {"prompt": "p", "response": "<think>t</think><answer>r</answer>"}
-    assert example_of(row, "f:1", "codev-r1", strip_reasoning=False).messages[1]["content"] == row["response"]
+    assert example_of(row, "f:1", "codev-r1", Reading(strip_reasoning=False)).messages[1]["content"] == row["response"]
 
 
 def test_a_document_has_no_messages() -> None:
-    assert example_of({"text": "module m;\nendmodule\n"}, "f:1", "text", True) == Example(
+    assert example_of({"text": "module m;\nendmodule\n"}, "f:1", "text", Reading()) == Example(
         "f:1", (), "module m;\nendmodule\n"
     )
     with pytest.raises(Dropped, match="empty"):
-        example_of({"text": " \n"}, "f:1", "text", True)
+        example_of({"text": " \n"}, "f:1", "text", Reading())
 
 
 def test_the_digest_is_of_the_content_alone() -> None:

@@ -13,7 +13,9 @@ import pytest
 
 from common.errors import UserError
 from data.config import DataConfig, Source
-from data.formats import Dropped, example_of
+from data.formats.example import Dropped
+from data.formats.reading import Reading
+from data.formats.rows import example_of
 from data.report import length_figures
 from data.sources.files import rows_of
 from models.text.packed_rows import read_rows
@@ -32,7 +34,7 @@ def learnt(folder: Path, tokenizer_folder: str) -> list[tuple[str, str]]:
 
 
 def turns(row: dict[str, Any], form: str, code_only: bool = False) -> list[tuple[str, str]]:
-    return [(m["role"], m["content"]) for m in example_of(row, "f:1", form, True, code_only).messages]
+    return [(m["role"], m["content"]) for m in example_of(row, "f:1", form, Reading(), code_only).messages]
 
 
 def test_alpaca() -> None:
@@ -48,8 +50,8 @@ def test_sharegpt() -> None:
     said = [("system", "s"), ("human", "h"), ("gpt", "<think>t</think>g")]
     row = {"conversations": [{"from": who, "value": text} for who, text in said]}
     assert turns(row, "sharegpt") == [("system", "s"), ("user", "h"), ("assistant", "g")]
-    with pytest.raises(UserError, match="is from 'tool'"):
-        turns({"conversations": [{"from": "tool", "value": "x"}]}, "sharegpt")
+    with pytest.raises(UserError, match="is from 'nobody'"):
+        turns({"conversations": [{"from": "nobody", "value": "x"}]}, "sharegpt")
     with pytest.raises(UserError, match="must be an object with from and value"):
         turns({"conversations": ["x"]}, "sharegpt")
 

@@ -40,14 +40,14 @@ def tapeout(*arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
 def test_json_lines_are_what_the_stage_writes(
     rows_file: RowsFile, prepare: Callable[..., Any], tokenizer_folder: str, tmp_path: Path
 ) -> None:
-    rows = [{"messages": SAID}, {"text": "module a;\nendmodule"}, {"messages": SAID}, {"prompt": "p", "response": "r"}]
+    rows = [{"messages": SAID}, {"text": "module a;\nendmodule"}, {"prompt": "p", "response": "r"}]
     path = rows_file([*rows, b"never read"])
     done = tapeout("--model", tokenizer_folder, "--input", path, "--show", "3", "--json")
     assert done.returncode == 0 and done.stderr == ""
     shown = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(shown) == 3 and all(set(one) == {"ids", "mask", "text"} for one in shown)
     assert shown[0]["text"] == TEXT and shown[1]["text"] == "<bos>module a;\nendmodule<eos>"
-    prepare(path, form="auto", packing="none", limit=4)
+    prepare(path, form="auto", packing="none", limit=3)
     stored = [(row.ids.tolist(), row.mask.astype(int).tolist()) for row in read_rows(tmp_path / "out" / "train")]
     assert sorted((one["ids"], one["mask"]) for one in shown) == sorted(stored)
 

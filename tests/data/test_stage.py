@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from common.errors import UserError
-from data.formats import Example
+from data.formats.example import Example
 from data.stage import in_validation
 from models.text.packed_rows import count_rows, read_rows
-from models.text.prompt import load_tokenizer, prompt_ids, template_digest
+from models.text.prompt import load_tokenizer, prompt_ids
+from models.text.template import template_digest
 
 RowsFile = Callable[..., str]
 Prepare = Callable[..., dict[str, Any]]
@@ -89,7 +90,7 @@ def test_documents_are_supervised_from_bos_to_eos(
 def test_rows_left_out_are_counted(rows_file: RowsFile, prepare: Prepare, codev_row: CodevRow) -> None:
     rows = [codev_row(0), codev_row(1), codev_row(0), {"prompt": "p", "response": "<think>a</think><answer> </answer>"}]
     rows += [{"prompt": "p", "response": "<think>cut"}, {"prompt": "long " * 500, "response": "x"}]
-    figures = prepare(rows_file(rows), max_length=256)
+    figures = prepare(rows_file(rows), max_length=256, duplicates="drop")
     assert figures["dropped"] == {"cut off": 1, "duplicate": 1, "empty answer": 1, "too long": 1}
     assert figures["rows"] == 6 and figures["kept"] == 2
 
@@ -139,8 +140,6 @@ def test_the_same_inputs_give_the_same_bytes(
 
 BAD = {
     "malformed": ("codev-r1", b'{"prompt": "p", "resp', "malformed JSON"),
-    "empty line": ("codev-r1", b"", "empty line"),
-    "blank line": ("codev-r1", b"  \t", "empty line"),
     "not an object": ("codev-r1", b"[1, 2]", "must be a JSON object, this is a list"),
     "binary": ("codev-r1", b"\xff\xfe\x00\x9c", "not UTF-8"),
     "deep": ("codev-r1", b"[" * 100_000, "nested too deeply"),
@@ -204,7 +203,7 @@ def test_nothing_left_says_why(rows_file: RowsFile, prepare: Prepare, codev_row:
     with pytest.raises(UserError, match=r"0 rows left to train on \(0 read; no rows at all\)"):
         prepare(rows_file([]))
     with pytest.raises(UserError, match=r"2 read; 1 duplicate, 1 too long"):
-        prepare(rows_file([codev_row(0), codev_row(0)]), max_length=8)
+        prepare(rows_file([codev_row(0), codev_row(0)]), max_length=8, duplicates="drop")
     with pytest.raises(UserError, match="no such file"):
         prepare("/nowhere/rows.jsonl")
 

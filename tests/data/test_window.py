@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import UserError
-from data.formats import Example
+from data.formats.example import Example
 from data.window import parts_of, windows
 from models.text.packed_rows import read_rows
 from models.text.prompt import load_tokenizer

@@ -9,7 +9,11 @@ from typing import Any
 import httpx
 import pytest
 
-from models.text.prompt import load_tokenizer, prompt_ids, template_digest
+from common.errors import UserError
+from models.text.prompt import load_tokenizer, prompt_ids
+from models.text.template import template_digest
+from serve.config import ServeConfig
+from serve.stage import check_probes, day_of, read_dataset
 from tests.serve.conftest import await_ready, start, write_job
 
 
@@ -68,3 +72,22 @@ def test_a_model_that_tokenises_otherwise_is_refused(
 ) -> None:
     probes = write_probes(tmp_path, model_folder, **changes)
     assert said in failure(write_job(tmp_path, model_folder, probes=probes))
+
+
+def test_prompts_are_rendered_on_the_day_of_the_data(model_folder: Path, tmp_path: Path) -> None:
+    model = tmp_path / "dated"
+    model.mkdir()
+    for file in model_folder.glob("*token*"):
+        (model / file.name).write_bytes(file.read_bytes())
+    dated = "{{ strftime_now('%d %b %Y') }}" + (model_folder / "chat_template.jinja").read_text()
+    (model / "chat_template.jinja").write_text(dated)
+    messages = [{"role": "user", "content": "a counter"}]
+    ids = prompt_ids(load_tokenizer(str(model), "2020-02-29"), messages)
+    path = write_probes(tmp_path, model, probes=[{"messages": messages, "ids": ids}], date="2020-02-29")
+    dataset = read_dataset(path / "dataset.json")
+    for config in (ServeConfig(), ServeConfig.model_validate({"date": "2020-02-29"})):
+        check_probes(load_tokenizer(str(model), day_of(config, dataset)), dataset, path)
+    other = day_of(ServeConfig.model_validate({"date": "2021-01-01"}), dataset)
+    with pytest.raises(UserError, match="tokenises differently"):
+        check_probes(load_tokenizer(str(model), other), dataset, path)
+    assert day_of(ServeConfig(), None) is None

@@ -12,7 +12,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from common.errors import UserError
-from models.text.prompt import encode, load_tokenizer, pieces, prompt_ids, render, template_digest, tokenize
+from models.text.prompt import encode, load_tokenizer, pieces, prompt_ids, render, tokenize
+from models.text.template import template_digest
 
 CHATML = """\
 {%- for m in messages -%}{%- if m['role'] == 'assistant' -%}
