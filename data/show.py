@@ -20,10 +20,10 @@ from rich.console import Console
 from rich.text import Text
 from transformers import PreTrainedTokenizerFast
 
+from common.answer import answer
 from common.errors import UserError
-from common.files import read_json, write_text
+from common.files import write_text
 from common.progress import log
-from common.stage import report
 from data.clean import Tally, examples
 from data.config import DataConfig, DataInputs
 from data.encode import encoded, rendered
@@ -138,16 +138,14 @@ def show(job: dict[str, Any]) -> None:
         print(as_json(one) if job["form"] == "json" else as_plain(one))
 
 
-def main() -> int:
+def show_until_enough(job: dict[str, Any]) -> None:
+    """`show`, for a reader that may close its end early (`| head`)."""
     try:
-        show(read_json(Path(sys.argv[1])))
+        show(job)
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except Exception as error:
-        return report(error, os.environ.get("TAPEOUT_DEBUG") == "1")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(answer(show_until_enough))

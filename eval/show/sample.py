@@ -6,7 +6,6 @@ into one empty folder: the dump.
 """
 
 import json
-import os
 import re
 import sys
 import tempfile
@@ -14,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from common.answer import answer
 from common.errors import UserError
-from common.files import read_json, write_text
-from common.stage import report
+from common.files import write_text
 from eval.benchmarks.checkout import benchmark_folder
 from eval.benchmarks.layout import Benchmark, Problem, load_benchmark
 from eval.config import EvalConfig
@@ -150,13 +149,5 @@ def show(job: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def main() -> int:
-    try:
-        print(show(read_json(Path(sys.argv[1]))))
-    except Exception as error:
-        return report(error, os.environ.get("TAPEOUT_DEBUG") == "1")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(answer(show))

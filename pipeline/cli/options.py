@@ -8,8 +8,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from common.answer import report
 from common.progress import log
-from common.stage import report
 from pipeline.cli.commands import RecipeRun
 from pipeline.recipe.schema import load_recipe
 from pipeline.run.children import ChildFailed, Interrupted, interruptible

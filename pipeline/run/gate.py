@@ -1,16 +1,12 @@
 """The closing step: ask `eval.score.gate`, in a process of its own, whether a stored score counts as a regression."""
 
-import json
-import subprocess
-import sys
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from common.errors import EXIT_USER_ERROR, UserError
-from common.files import read_json, write_json
-from pipeline.run.children import ChildFailed
+from common.files import read_json
+from pipeline.run.children import ChildFailed, ask
 from pipeline.run.records import RECORD
 
 SUMMARY = "summary.json"
@@ -26,22 +22,12 @@ class Judgement:
     raw: dict[str, Any] = field(default_factory=dict)
 
 
-def ask(module: str, job: dict[str, Any], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run `python -m module` on a job; its standard output is the answer, its standard error the user's."""
-    with tempfile.TemporaryDirectory(prefix="tapeout-") as folder:
-        path = Path(folder) / "job.json"
-        write_json(path, job)
-        command = [sys.executable, "-m", module, str(path)]
-        return subprocess.run(command, stdout=subprocess.PIPE, text=True, env=env, check=False)
-
-
 def judge(run: Path, baseline: Path | None, config: dict[str, Any], env: dict[str, str]) -> Judgement:
     """Raises ChildFailed where the question cannot be answered; the process has then said why."""
     job = {"run": str(run), "baseline": str(baseline) if baseline else None, "config": config}
     answer = ask("eval.score.gate", job, env)
-    if answer.returncode not in (0, 1) or not answer.stdout:
-        raise ChildFailed("gate", answer.returncode if answer.returncode not in (0, 1) else EXIT_USER_ERROR)
-    found = json.loads(answer.stdout)
+    if (found := answer.said) is None:
+        raise ChildFailed("gate", answer.code if answer.code not in (0, 1) else EXIT_USER_ERROR)
     return Judgement(found["passed"], found["text"], found["comparison"], found)
 
 
