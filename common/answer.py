@@ -4,12 +4,13 @@ A user's error is one screen on standard error and exit code 2; anything else is
 TAPEOUT_DEBUG is 1. Ctrl-C is 130 and says nothing.
 """
 
+import contextlib
 import json
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,16 @@ from common.files import read_json
 from common.progress import log
 
 EXIT_CRASH = 1
+
+
+@contextlib.contextmanager
+def for_a_reader() -> Iterator[None]:
+    """Within, a reader that closes standard output early (`| head`) has had enough: the rest goes nowhere."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def report(error: BaseException, debug: bool) -> int:

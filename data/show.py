@@ -7,7 +7,6 @@ json: one line a conversation, {"ids": [...], "mask": [0 or 1, ...], "text": "..
 
 import html
 import json
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from rich.console import Console
 from rich.text import Text
 from transformers import PreTrainedTokenizerFast
 
-from common.answer import answer
+from common.answer import answer, for_a_reader
 from common.errors import UserError
 from common.files import write_text
 from common.progress import log
@@ -139,12 +138,8 @@ def show(job: dict[str, Any]) -> None:
 
 
 def show_until_enough(job: dict[str, Any]) -> None:
-    """`show`, for a reader that may close its end early (`| head`)."""
-    try:
+    with for_a_reader():
         show(job)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

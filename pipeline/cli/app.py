@@ -1,7 +1,6 @@
 """The command line: `tapeout` and `python -m pipeline`. Reads arguments; the work is in commands.py and alone.py."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +16,7 @@ from pipeline.cli import stages as stage_commands
 from pipeline.cli.commands import run_recipe
 from pipeline.cli.copying import copied
 from pipeline.cli.gate import gate_runs
-from pipeline.cli.options import RUNS, Debug, First, Last, RecipeName, Runs, Sets, given, guarded, open_recipe
+from pipeline.cli.options import RUNS, Debug, First, Last, RecipeName, Runs, Sets, given, guarded, open_recipe, say
 from pipeline.recipe.schema import Recipe, find_recipe, load_recipe, resolved_yaml, shipped_recipes
 from pipeline.run import checks
 from pipeline.run.gate_more import More
@@ -58,7 +57,7 @@ def check(recipe: RecipeName, sets: Sets = None, debug: Debug = False) -> None:
 
     def work() -> int:
         loaded = load_recipe(recipe, sets or ())
-        sys.stdout.write(resolved_yaml(loaded))
+        say(resolved_yaml(loaded).rstrip("\n"))
         checks.check_sense(loaded)
         for lacking in checks.lacking(loaded):
             log(f"to run it here: {lacking}")
@@ -70,8 +69,8 @@ def check(recipe: RecipeName, sets: Sets = None, debug: Debug = False) -> None:
 @app.command()
 def recipes() -> None:
     """List the shipped recipes."""
-    for name, path in shipped_recipes().items():
-        print(f"{name:24} {load_recipe(str(path)).description}".rstrip())
+    found = shipped_recipes().items()
+    say("\n".join(f"{name:24} {load_recipe(str(path)).description}".rstrip() for name, path in found))
 
 
 @app.command()
@@ -94,7 +93,7 @@ def copy(name: RecipeName, dest: Annotated[Path, typer.Argument(metavar="DEST")]
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of a recipe, for editors."""
-    print(json.dumps(Recipe.model_json_schema(), indent=2))
+    say(json.dumps(Recipe.model_json_schema(), indent=2))
 
 
 @app.command()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.config import GateConfig
+from pipeline.cli.options import say
 from pipeline.recipe.schema import validate
 from pipeline.recipe.source import Source
 from pipeline.report.gate_report import write_reports
@@ -34,8 +35,8 @@ def gate_runs(
     asked = config.model_dump(mode="json")
     verdict = judge(score, against, asked, env)
     if against is not None and verdict.raw["undecided"]:
-        print(verdict.text)
+        say(verdict.text)
         verdict = settle(score, against, verdict, asked, more, env)
-    print(verdict.text)
+    say(verdict.text)
     write_reports(verdict.raw, junit, markdown)
     return 0 if verdict.passed else 1

@@ -8,7 +8,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from common.answer import report
+from common.answer import for_a_reader, report
 from common.progress import log
 from pipeline.cli.commands import RecipeRun
 from pipeline.recipe.schema import load_recipe
@@ -62,6 +62,12 @@ def guarded(work: Callable[[], int], debug: bool) -> NoReturn:
 def open_recipe(recipe: str, sets: list[str] | None, runs: Path, debug: bool) -> RecipeRun:
     called = " ".join([recipe, *(f"--set {s}" for s in sets or ()), *([] if runs == RUNS else [f"--runs {runs}"])])
     return RecipeRun(load_recipe(recipe, sets or ()), called, runs.absolute(), debug)
+
+
+def say(text: str) -> None:
+    """To standard output, for a reader that may close it early."""
+    with for_a_reader():
+        print(text)
 
 
 def given(**values: Any) -> dict[str, Any]:

@@ -174,6 +174,17 @@ def test_check_says_what_this_machine_lacks(small: Path, tapeout):
     assert done.stderr == "to run it here: model.path: nowhere does not exist\n"
 
 
+@pytest.mark.parametrize("arguments", [("inspect", str(MODEL)), ("schema",), ("recipes",), ("check", "small.yaml")])
+def test_a_reader_that_has_had_enough(small: Path, tmp_path: Path, command: list[str], arguments: tuple[str, ...]):
+    """`| head`, which is gone before the first line."""
+    ours, theirs = os.pipe()
+    os.close(ours)
+    with os.fdopen(theirs, "wb") as closed:
+        words, env = [*command, *arguments], {**os.environ, "PYTHONPATH": str(MODEL.parents[2])}
+        done = subprocess.run(words, cwd=tmp_path, env=env, stdout=closed, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_recipes_copy_and_schema(tmp_path: Path, tapeout):
     assert "quickstart" in tapeout("recipes").stdout
     assert tapeout("copy", "quickstart", "mine.yaml").returncode == 0
