@@ -23,9 +23,9 @@ Group = Literal["parent", "own", "own session"]
 def command(module: str, *arguments: Argument, with_parent: bool, site: bool = True) -> list[str]:
     """What runs `module` as `python -m` does, for whoever starts it in another way than `start`.
 
-    `with_parent`: killed when the thread that starts it ends, be it by `kill -9` (where the kernel is Linux). For a
-    child that others wait for; not for one whose starter may be a thread that comes and goes.
-    `site=False`: the standard library and ours alone, without the environment: it starts in half the time.
+    `with_parent`: killed when the thread that starts it ends, be it by `kill -9` (where the kernel is Linux). Not for
+    a child that has something to end itself, nor for one that a passing thread starts.
+    `site=False`: the standard library and ours alone, whatever the environment says.
     """
     flags = ["-P"] if site else ["-I", "-S"]
     return [sys.executable, *flags, _FIRST, CHILD, str(os.getpid() if with_parent else 0), module, *map(str, arguments)]
@@ -49,6 +49,7 @@ def start(
     stderr: Pipe = None,
     pass_fds: Collection[int] = (),
     group: Group = "parent",
+    cwd: str | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start `module` as `command` has it; `group` is whose process group it is in. OSError where none can start."""
     return subprocess.Popen(
@@ -58,6 +59,7 @@ def start(
         stdout=stdout,
         stderr=stderr,
         pass_fds=pass_fds,
+        cwd=cwd,
         process_group=0 if group == "own" else None,
         start_new_session=group == "own session",
     )

@@ -33,8 +33,14 @@ class _Worker:
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self.process is None:
-            pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
-            self.process = start("data.screen.compiles", with_parent=True, stdin=pipe, stdout=pipe, stderr=nowhere)
+            self.process = start(
+                "data.screen.compiles",
+                with_parent=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                cwd="/",  # what a design includes is not looked for among the user's files
+            )
         return self.process
 
     def ask(self, design: str) -> bool:

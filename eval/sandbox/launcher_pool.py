@@ -21,11 +21,11 @@ class _Launcher:
         self.lock, self.runs = threading.Lock(), 0
         self.channel, theirs = socket.socketpair()
         with theirs:
-            channel = theirs.fileno()  # it ends when this is closed, whichever thread it was that started it
+            channel = theirs.fileno()
             self.process = start(
                 "eval.sandbox.launcher",
                 channel,
-                with_parent=False,
+                with_parent=False,  # when the channel closes it ends what it runs: it must not be killed before
                 site=False,
                 pass_fds=(channel,),
                 group="own session",

@@ -118,25 +118,30 @@ class Answer:
 
 
 def ask(module: str, job: dict[str, Any], env: dict[str, str]) -> Answer:
-    """What `python -m module` answers to a job (see `common.answer`); its standard error is the user's."""
-    with _written(job) as path:
-        code, output = _finish(start(module, path, env, stdout=subprocess.PIPE))
-    lines = output.splitlines()
-    return Answer(code, json.loads(lines[-1]) if lines else None)
+    """What `python -m module` answers to a job (see `common.answer`); its standard error is the user's.
+
+    Raises ChildFailed where a signal ended it.
+    """
+    code, output = _told(module, job, env, subprocess.PIPE)
+    try:
+        return Answer(code, json.loads(output.splitlines()[-1]))
+    except (ValueError, IndexError):
+        return Answer(code, None)
 
 
 def tell(module: str, job: dict[str, Any], env: dict[str, str]) -> int:
-    """The exit code of `python -m module` on a job; its standard output is the user's, too."""
-    with _written(job) as path:
-        return wait(start(module, path, env))
+    """The exit code of `python -m module` on a job; its standard output is the user's, too. Raises as `ask` does."""
+    return _told(module, job, env, None)[0]
 
 
-@contextlib.contextmanager
-def _written(job: dict[str, Any]) -> Iterator[Path]:
+def _told(module: str, job: dict[str, Any], env: dict[str, str], stdout: process.Pipe) -> tuple[int, bytes]:
     with tempfile.TemporaryDirectory(prefix="tapeout-") as folder:
         path = Path(folder) / "job.json"
         write_json(path, job)
-        yield path
+        code, output = _finish(start(module, path, env, stdout))
+    if code < 0:
+        raise ChildFailed(module, code)
+    return code, output
 
 
 class ChildFailed(Exception):

@@ -4,15 +4,17 @@ import ast
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from common import process
-from tests.processes import alive, left_of, said_by
+from tests.processes import PATIENCE_S, alive, left_of, said_by
 from tests.test_import_directions import FILES, REPO
 
 LIBRARY = os.path.dirname(os.__file__)
@@ -20,7 +22,7 @@ PARENT = """
 import os, signal, sys, time
 from common import process
 {before}
-child = process.start("http.server", "0", "--bind", "127.0.0.1", with_parent={with_parent}, stdout=-3, stderr=-3)
+child = process.start("http.server", {port}, "--bind", "127.0.0.1", with_parent={with_parent}, stdout=-3, stderr=-3)
 print(child.pid, flush=True)
 {after}
 """
@@ -71,9 +73,16 @@ def test_the_working_folder_by_another_name(tmp_path: Path, monkeypatch: pytest.
     assert process.environment({"PYTHONPATH": f"{tmp_path}{os.pathsep}"}) == {"PYTHONPATH": str(tmp_path)}
 
 
-def _parent(with_parent: bool, before: str = "", after: str = "time.sleep(600)") -> "subprocess.Popen[str]":
-    script = PARENT.format(before=before, after=after, with_parent=with_parent)
+def _parent(
+    with_parent: bool, before: str = "", after: str = "time.sleep(600)", port: int = 0
+) -> "subprocess.Popen[str]":
+    script = PARENT.format(before=before, after=after, with_parent=with_parent, port=port)
     return subprocess.Popen([sys.executable, "-c", script], cwd=REPO, stdout=subprocess.PIPE, text=True)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture
@@ -96,11 +105,16 @@ def test_a_child_dies_with_its_parent(after: str, ended: list[int]) -> None:
 
 
 def test_a_child_that_is_not_tied_to_its_parent_goes_on(ended: list[int]) -> None:
-    with _parent(with_parent=False) as parent:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with _parent(with_parent=False, port=port) as parent:
         assert parent.stdout is not None
-        ended.append(child := int(parent.stdout.readline()))
+        ended.append(int(parent.stdout.readline()))
         parent.kill()
-    assert alive(child) and "http.server" in said_by(child)
+    deadline = time.monotonic() + PATIENCE_S
+    while not _listens(port):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -1,6 +1,7 @@
 """kill -9 of whoever waits: what it asked, fetched, showed, compiled or simulated ends with it, to the last process."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -145,3 +146,13 @@ def test_a_conductor_takes_all_generations_with_it(
     flags = ("--benchmark", problems, "--completions", "stored.jsonl", "--out", "out", "--set", "timeout_s=600")
     process = start("-m", "pipeline", "eval", *flags)
     assert kill(process, await_work(process, " eval ", "eval.grade.worker", "eval.sandbox.launcher", "vvp")) == -9
+
+
+def test_a_question_whose_process_is_killed(
+    start: Callable[..., "subprocess.Popen[bytes]"], silent_server: str, tmp_path: Path
+) -> None:
+    """By the kernel, for its memory: the conductor says so."""
+    process = start("-m", "pipeline", "inspect", "owner/model", HF_ENDPOINT=silent_server, HF_HOME=str(tmp_path))
+    (child,) = await_work(process, "models.weights.fetch")
+    os.kill(child, signal.SIGKILL)
+    assert process.wait(PATIENCE_S) == 1
