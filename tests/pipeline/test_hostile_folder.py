@@ -183,7 +183,8 @@ def test_every_command_with_flags(small: Path, tmp_path: Path, entry: Path, log:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_quickstart(tmp_path: Path, entry: Path, log: Path) -> None:
     make_hostile(tmp_path, log, custom=True)
-    said = Hostile(tmp_path, entry, log)("run", "quickstart")
-    assert said and (tmp_path / "runs" / "quickstart" / "report.html").is_file()
+    Hostile(tmp_path, entry, log)("run", "quickstart")
+    assert (tmp_path / "runs" / "quickstart" / "report.html").is_file()
