@@ -69,8 +69,13 @@ def check(recipe: RecipeName, sets: Sets = None, debug: Debug = False) -> None:
 @app.command()
 def recipes() -> None:
     """List the shipped recipes."""
-    found = shipped_recipes().items()
-    say("\n".join(f"{name:24} {load_recipe(str(path)).description}".rstrip() for name, path in found))
+
+    def work() -> int:
+        found = shipped_recipes().items()
+        say("\n".join(f"{name:24} {load_recipe(str(path)).description}".rstrip() for name, path in found))
+        return 0
+
+    guarded(work, debug=False)
 
 
 @app.command()
