@@ -19,8 +19,10 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.mutants import BROKEN, mutants
+from common.benchmark.folder import DATASETS
+from common.benchmark.layouts import load_benchmark
+from common.benchmark.problems import Problem
 from common.machine import cores
-from eval.benchmarks.layout import DATASETS, Problem, load_benchmark
 from eval.grade import harness, simulate
 from eval.grade.simulate import Simulator, Verdict
 from eval.grade.worker import admitted
@@ -133,7 +135,7 @@ def main() -> None:
     parser.add_argument("--problems", type=int, default=None, help="the first so many of each dataset")
     options = parser.parse_args()
     simulator = Simulator(find_confinement(), Limits(seconds=options.seconds))
-    folders = sorted(path for path in options.root.glob(DATASETS) if path.is_dir()) or [options.root]
+    folders = sorted(path for path in options.root.glob(f"{DATASETS}*") if path.is_dir()) or [options.root]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as work:
         tempfile.tempdir = work
         with ProcessPoolExecutor(options.jobs) as pool:

@@ -20,8 +20,9 @@ from pathlib import Path
 
 from benchmarks import neighbours
 from benchmarks.cpu import cpu_seconds
+from common.benchmark.layouts import load_benchmark
+from common.benchmark.problems import Problem
 from common.machine import cores
-from eval.benchmarks.layout import Problem, load_benchmark
 from eval.grade import harness, simulate
 from eval.grade.simulate import Simulator, Verdict
 from eval.grade.worker_pool import Workers, at_once, workers

@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from benchmarks.cpu import cpu_seconds
+from common.benchmark.problems import Problem
 from common.machine import cores
-from eval.benchmarks.layout import Problem
 from eval.grade import harness
 from eval.grade.simulate import Simulator, Verdict
 from eval.grade.worker_pool import Workers, workers

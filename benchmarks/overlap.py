@@ -17,31 +17,31 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from common.benchmark import verilog_eval
+from common.benchmark.layouts import load_benchmark
+from common.benchmark.problems import Benchmark
 from common.machine import cores
-from eval.benchmarks.layout import INTERFACE, PROMPT, REFERENCE, TEST, Benchmark, load_benchmark
 from eval.client import Client
 from eval.config import EvalConfig, EvalInputs
 from eval.grade import harness
 from eval.stage import run
 
-PARTS = (PROMPT, REFERENCE, TEST, INTERFACE)
 PATIENCE_S = 3600.0
 
 
 def gathered(folders: list[str], count: int, into: Path) -> Benchmark:
     """`count` problems of the folders, by turns through all of them, under names of their own."""
-    found = [(Path(folder), problem.task_id) for folder in folders for problem in load_benchmark(folder).problems]
-    for i in range(count):
-        folder, task = found[i % len(found)]
-        for part in PARTS:
-            if (folder / (task + part)).is_file():
-                (into / f"Prob{i:03d}_{task}{part}").write_bytes((folder / (task + part)).read_bytes())
+    found = [problem for folder in folders for problem in load_benchmark(folder).problems]
+    taken = (found[i % len(found)] for i in range(count))
+    renamed = (replace(problem, task_id=f"Prob{i:03d}_{problem.task_id}") for i, problem in enumerate(taken))
+    verilog_eval.write(into, renamed)
     print(f"{count} problems, {min(count, len(found))} of them different")
     return load_benchmark(str(into))
 

@@ -4,31 +4,21 @@ A user's error is one screen on standard error and exit code 2; anything else is
 TAPEOUT_DEBUG is 1. Ctrl-C is 130 and says nothing.
 """
 
-import contextlib
 import json
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from common.errors import EXIT_USER_ERROR, UserError, from_os_error
 from common.files import read_json
+from common.pipes import unbroken
 from common.progress import log
 
 EXIT_CRASH = 1
-
-
-@contextlib.contextmanager
-def for_a_reader() -> Iterator[None]:
-    """Within, a reader that closes standard output early (`| head`) has had enough: the rest goes nowhere."""
-    try:
-        yield
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def report(error: BaseException, debug: bool) -> int:
@@ -47,10 +37,12 @@ def report(error: BaseException, debug: bool) -> int:
     return EXIT_CRASH
 
 
-def reported(work: Callable[[], int]) -> int:
+def reported(work: Callable[[], int], *passed_on: type[BaseException]) -> int:
     """The exit code of `work`, or that of what ended it, which is then said."""
     try:
         return work()
+    except passed_on:
+        raise
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except Exception as error:
@@ -73,4 +65,4 @@ def answer(work: Callable[[Any], Any], exit_code: Callable[[Any], int] = lambda 
             print(json.dumps(said), flush=True)
         return exit_code(said)
 
-    return reported(whole)
+    return unbroken(lambda: reported(whole, BrokenPipeError))

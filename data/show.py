@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.text import Text
 from transformers import PreTrainedTokenizerFast
 
-from common.answer import answer, for_a_reader
+from common.answer import answer
 from common.errors import UserError
 from common.files import write_text
 from common.progress import log
@@ -137,10 +137,5 @@ def show(job: dict[str, Any]) -> None:
         print(as_json(one) if job["form"] == "json" else as_plain(one))
 
 
-def show_until_enough(job: dict[str, Any]) -> None:
-    with for_a_reader():
-        show(job)
-
-
 if __name__ == "__main__":
-    sys.exit(answer(show_until_enough))
+    sys.exit(answer(show))

@@ -12,8 +12,8 @@ from typing import Any, Self
 
 import httpx
 
+from common.benchmark.problems import Problem
 from common.errors import UserError
-from eval.benchmarks.layout import Problem
 from eval.benchmarks.prompts import Message, plain
 from eval.config import EvalConfig
 from eval.journal import Sample

@@ -14,7 +14,12 @@ class GateConfig(Section):
     """When the score counts as a regression."""
 
     min: float | None = Field(default=None, ge=0, le=1, description="Lowest pass@1 that passes")
-    max_drop: float | None = Field(default=None, ge=0, le=1, description="Largest drop of pass@1 below the baseline's")
+    max_drop: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Largest drop of pass@1 below the baseline's; None: 0, where a baseline is named",
+    )
     baseline: Literal["base"] | InputPath | None = Field(
         default="base", description="`base`: the untuned model's score"
     )
@@ -27,6 +32,11 @@ class GateConfig(Section):
         "more_samples: draw more where they tell most (`tapeout run` starts its server for them, `tapeout gate` wants "
         "--endpoint), and judge again",
     )
+
+    @property
+    def asked(self) -> bool:
+        """Whether a verdict is wanted: a limit, or a baseline other than the untuned model."""
+        return self.min is not None or self.max_drop is not None or self.baseline not in (None, "base")
 
 
 class EvalConfig(Section):

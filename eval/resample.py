@@ -15,9 +15,7 @@ from common.answer import answer
 from common.errors import UserError
 from common.files import read_json, write_json
 from common.progress import bar, log
-from eval.benchmarks.checkout import benchmark_folder
-from eval.benchmarks.layout import Benchmark, load_benchmark
-from eval.benchmarks.prompts import wording
+from eval.benchmarks.graded import GradedBenchmark, open_benchmark
 from eval.client import Client
 from eval.config import EvalConfig
 from eval.grade.simulate import Simulator, find_simulator
@@ -48,7 +46,7 @@ def _copied(run: Path, out: Path) -> None:
 
 
 async def _draw(
-    benchmark: Benchmark, tasks: list[str], more: int, simulator: Simulator, client: Client, results: Journal,
+    benchmark: GradedBenchmark, tasks: list[str], more: int, simulator: Simulator, client: Client, results: Journal,
     samples: Journal, before: dict[str, int],
 ) -> None:  # fmt: skip
     """For each task, samples up to `before` + `more`: those that a cut-off call left out, and their verdicts."""
@@ -56,13 +54,12 @@ async def _draw(
         with bar("more samples", len(tasks) * more, "samples") as progress:
 
             async def one(task: str) -> None:
-                problem, golden = benchmark.by_id[task], None
+                problem = benchmark.benchmark.by_id[task]
                 wanted = range(before[task], before[task] + more)
                 samples.append(await client.more(problem, [i for i in wanted if (task, i) not in samples.rows]))
                 for i in wanted:
                     if (task, i) not in results.rows:
-                        golden = golden or await pool.golden(problem)
-                        verdict = await pool.grade(problem, samples.rows[task, i]["completion"], golden)
+                        verdict = await benchmark.grade(pool, problem, samples.rows[task, i]["completion"])
                         results.append([{"task_id": task, "sample": i, **shown(verdict)}])
                     progress.advance()
 
@@ -78,17 +75,16 @@ def draw_more(job: dict[str, Any]) -> None:
     _copied(run, out)
     before, baseline = read_json(run / SUMMARY), job["baseline"]
     version, simulator = find_simulator(), simulator_of(config)
-    folder = benchmark_folder(config)
-    benchmark = load_benchmark(str(folder))
-    if benchmark.digest != before["benchmark_digest"]:
+    benchmark = open_benchmark(config)
+    if benchmark.benchmark.digest != before["benchmark_digest"]:
         raise UserError(
             "the benchmark is no longer the one that this run was scored on",
-            where=str(folder),
+            where=config.benchmark,
             fix="restore it, or score the run again",
         )
     tasks = [task for task in telling(baseline) if task in before["per_problem_samples"]]
     log(f"drawing {job['more']} more samples of each of {len(tasks)} problems, into {out}")
-    client = Client(job["endpoint"], job["model"], config, wording(config, folder))
+    client = Client(job["endpoint"], job["model"], config, benchmark.prompt)
     with ExitStack() as stack:
         samples = stack.enter_context(closing(Journal(out / SAMPLES)))
         results = stack.enter_context(closing(Journal(out / RESULTS)))
@@ -98,7 +94,8 @@ def draw_more(job: dict[str, Any]) -> None:
             asyncio.run(stopping_cleanly(work))
         except BaseExceptionGroup as group:
             raise first_error(group) from None
-    write_json(out / SUMMARY, summarize(config, benchmark, results, before["ungradable"], version, simulator.sandbox))
+    joint = summarize(config, benchmark.benchmark, results, before["ungradable"], version, simulator.sandbox)
+    write_json(out / SUMMARY, joint)
 
 
 if __name__ == "__main__":

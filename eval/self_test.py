@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+from common.benchmark.problems import Benchmark, Problem
 from common.files import write_json
 from common.progress import bar, log
-from eval.benchmarks.layout import Benchmark, Problem
 from eval.grade.simulate import Simulator, Verdict
 from eval.grade.worker_pool import workers
 

@@ -6,18 +6,18 @@ A run that was cut off finds its samples and verdicts in the journals and does o
 import asyncio
 import signal
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack, ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from common.benchmark.problems import Problem
 from common.errors import UserError
 from common.files import write_json
 from common.progress import Bar, bar, log
-from eval.benchmarks.checkout import benchmark_folder
-from eval.benchmarks.layout import Benchmark, Problem, load_benchmark
-from eval.benchmarks.prompts import Message, digest, wording
+from eval.benchmarks.graded import GradedBenchmark, open_benchmark
+from eval.benchmarks.prompts import digest
 from eval.benchmarks.stored import load_completions
 from eval.client import Client
 from eval.config import EvalConfig, EvalInputs
@@ -37,7 +37,7 @@ class _Session:
     """What the tasks of one run share."""
 
     config: EvalConfig
-    benchmark: Benchmark
+    benchmark: GradedBenchmark
     samples: Journal
     results: Journal
     pool: Workers
@@ -45,13 +45,8 @@ class _Session:
     progress: Bar
     start: float = field(default_factory=time.monotonic)
     generation_seconds: float = 0.0
-    goldens: dict[str, Verdict] = field(default_factory=dict)
     pending: list[Sample] = field(default_factory=list)
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    async def golden(self, problem: Problem) -> Verdict:
-        found = self.goldens[problem.task_id] = await self.pool.golden(problem)
-        return found
 
     async def keep(self, result: Sample) -> None:
         """Write a result durably, together with those that came while the disk was busy with others."""
@@ -64,7 +59,7 @@ class _Session:
     async def problem(self, problem: Problem) -> None:
         """Bring one problem to its end: its missing samples, then its missing verdicts."""
         async with asyncio.TaskGroup() as group:
-            golden = group.create_task(self.golden(problem))
+            group.create_task(self.benchmark.golden(self.pool, problem))
             wanted = set(range(self.config.samples)) if self.client else set()
             have = {sample for task, sample in self.samples.rows if task == problem.task_id}
             if self.client and not wanted <= have:
@@ -72,12 +67,12 @@ class _Session:
                 self.generation_seconds = time.monotonic() - self.start
             rows = [row for key, row in sorted(self.samples.rows.items()) if key[0] == problem.task_id]
             for row in rows:
-                group.create_task(self.sample(problem, row, golden))
+                group.create_task(self.sample(problem, row))
 
-    async def sample(self, problem: Problem, row: Sample, golden: "asyncio.Task[Verdict]") -> None:
+    async def sample(self, problem: Problem, row: Sample) -> None:
         key = (row["task_id"], row["sample"])
         if key not in self.results.rows:
-            verdict = await self.pool.grade(problem, row["completion"], await golden)
+            verdict = await self.benchmark.grade(self.pool, problem, row["completion"])
             await self.keep({"task_id": key[0], "sample": key[1], **shown(verdict)})
         passed = sum(result["passed"] for result in self.results.rows.values())
         self.progress.advance(1, f"{len(self.samples.rows)} written, {passed} passed")
@@ -112,18 +107,17 @@ def simulator_of(config: EvalConfig) -> Simulator:
 async def _score_all(
     config: EvalConfig,
     inputs: EvalInputs,
-    benchmark: Benchmark,
+    benchmark: GradedBenchmark,
     simulator: Simulator,
     samples: Journal,
     results: Journal,
-    word: Callable[[Problem], list[Message]],
 ) -> _Session:
     generating = config.completions is None
     total = len(benchmark.problems) * config.samples if generating else len(samples.rows)
     async with AsyncExitStack() as stack:
         progress = stack.enter_context(bar("eval", total, "samples"))
         pool = await stack.enter_async_context(workers(simulator, min(config.simulators or at_once(), max(total, 1))))
-        client = Client(inputs.endpoint, inputs.model, config, word) if generating else None
+        client = Client(inputs.endpoint, inputs.model, config, benchmark.prompt) if generating else None
         if client is not None:
             await stack.enter_async_context(client)
         session = _Session(config, benchmark, samples, results, pool, client, progress)
@@ -167,27 +161,25 @@ def run(config: EvalConfig, inputs: EvalInputs, out: Path) -> dict[str, Any]:
     """Score a model, or stored completions, on a benchmark; leaves samples, results and summary in `out`."""
     _check(config, inputs)
     version, simulator = find_simulator(), simulator_of(config)
-    folder = benchmark_folder(config)
-    benchmark = load_benchmark(str(folder))
-    word = wording(config, folder)
+    benchmark = open_benchmark(config)
     if config.self_test:
-        return self_test(benchmark, simulator, version, config.simulators or at_once(), out)
-    stored = load_completions(config.completions, benchmark) if config.completions else []
+        return self_test(benchmark.benchmark, simulator, version, config.simulators or at_once(), out)
+    stored = load_completions(config.completions, benchmark.benchmark) if config.completions else []
     start = time.monotonic()
     with ExitStack() as stack:
         samples = stack.enter_context(closing(Journal(out / SAMPLES)))
         results = stack.enter_context(closing(Journal(out / RESULTS)))
         samples.append(stored)
         try:
-            work = _score_all(config, inputs, benchmark, simulator, samples, results, word)
+            work = _score_all(config, inputs, benchmark, simulator, samples, results)
             session = asyncio.run(stopping_cleanly(work))
         except BaseExceptionGroup as group:
             raise first_error(group) from None
-    goldens = sorted(session.goldens.items())
+    goldens = sorted(benchmark.goldens.items())
     ungradable = {task: verdict.detail for task, verdict in goldens if not verdict.passed}
-    summary = summarize(config, benchmark, results, ungradable, version, simulator.sandbox)
+    summary = summarize(config, benchmark.benchmark, results, ungradable, version, simulator.sandbox)
     if config.completions is None:
-        summary["prompts_digest"] = digest(benchmark, word)
+        summary["prompts_digest"] = digest(benchmark.benchmark, benchmark.prompt)
     for name in summary["unattempted"][:1]:
         log(f"warning: {len(summary['unattempted'])} problems have no completions and are left out, {name} first")
     write_json(out / SUMMARY, summary)

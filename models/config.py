@@ -1,6 +1,6 @@
 """The recipe's `model` and `hardware` sections."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -26,7 +26,7 @@ class ModelConfig(Section):
 class HardwareConfig(Section):
     """`hardware`: how devices are laid out."""
 
-    mesh: Literal["auto"] | dict[Literal["data", "fsdp", "tp"], int] = Field(
+    mesh: Literal["auto"] | dict[Literal["data", "fsdp", "tp"], Annotated[int, Field(ge=1)]] = Field(
         default="auto", description="Devices along each mesh axis; their product must be the number of devices"
     )
     replicate: Literal["none", "kv", "all"] = Field(

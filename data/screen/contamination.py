@@ -10,12 +10,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 import numpy as np
 
+from common.benchmark.layouts import load_benchmark
 from common.errors import UserError
 from data.config import DataConfig
 from data.formats import Example
@@ -25,7 +25,6 @@ WORDS = 6
 SHOWN = 20
 _COMMON = 0.05
 """Runs of words in more than this share of the problems are the benchmark's own manner of speaking."""
-_PROMPT, _REFERENCE = "_prompt.txt", "_ref.sv"
 _WORD = re.compile(r"\w+|[^\w\s]")
 
 
@@ -66,20 +65,15 @@ class Pair:
     excerpt: str
 
 
-class Benchmark:
+class BenchmarkIndex:
     """The problems of a folder, as sets of runs."""
 
     def __init__(self, folder: str):
-        prompts = {path.name.removesuffix(_PROMPT): path for path in sorted(Path(folder).glob(f"*{_PROMPT}"))}
-        if not prompts:
-            fix = "name a folder of ProbNNN_name_prompt.txt and _ref.sv"
-            raise UserError("no problems in the benchmark's folder", where=folder, fix=fix)
-        self.names = list(prompts)
-        words = [word_runs(_read(path)) for path in prompts.values()]
-        references = [path.with_name(name + _REFERENCE) for name, path in prompts.items()]
-        designs = [
-            runs(without_comments(_read(path))) if path.is_file() else np.zeros(0, np.uint64) for path in references
-        ]
+        read = load_benchmark(folder, needs=("prompt",))
+        self.name, self.digest = read.name, read.digest
+        self.names = [problem.task_id for problem in read.problems]
+        words = [word_runs(problem.prompt) for problem in read.problems]
+        designs = [runs(without_comments(problem.reference)) for problem in read.problems]
         self.words, self.rtl = _Index(_distinctive(words)), _Index(designs)
 
     def similarities(self, example: Example) -> Iterator[tuple[str, np.ndarray]]:
@@ -92,10 +86,6 @@ class Benchmark:
             yield "rtl", common / np.maximum(self.rtl.sizes + len(mine) - common, 1)
 
 
-def _read(path: Path) -> str:
-    return path.read_bytes().decode("utf-8", errors="replace")
-
-
 def _distinctive(sets: list[np.ndarray]) -> list[np.ndarray]:
     hashes, counts = np.unique(np.concatenate(sets), return_counts=True)
     common = hashes[counts > max(2, _COMMON * len(sets))]
@@ -105,8 +95,9 @@ def _distinctive(sets: list[np.ndarray]) -> list[np.ndarray]:
 
 @dataclass
 class Contamination:
-    """What was found: the worst pair of each problem, and the rows at or above the limit."""
+    """What was found: the worst pair of each problem, and the rows at or above the limit; `benchmark` says of which."""
 
+    benchmark: dict[str, str] = field(default_factory=dict)
     rows: int = 0
     problems: set[str] = field(default_factory=set)
     worst: dict[str, Pair] = field(default_factory=dict)
@@ -114,7 +105,8 @@ class Contamination:
     def report(self, limit: float) -> dict[str, Any]:
         pairs = sorted(self.worst.values(), key=lambda pair: (-pair.similarity, pair.problem))
         shown = [asdict(pair) for pair in pairs[:SHOWN]]
-        return {"limit": limit, "rows": self.rows, "problems": len(self.problems), "worst": shown}
+        counts = {"rows": self.rows, "problems": len(self.problems)}
+        return {"benchmark": self.benchmark, "limit": limit, **counts, "worst": shown}
 
 
 def judged(
@@ -122,7 +114,8 @@ def judged(
 ) -> Iterator[Example]:
     """The examples, each compared; those that resemble a problem are counted, left out or refused."""
     assert config.benchmark is not None
-    benchmark = Benchmark(config.benchmark)
+    benchmark = BenchmarkIndex(config.benchmark)
+    found.benchmark = {"name": benchmark.name, "digest": benchmark.digest}
     for example in examples:
         pair = _compare(benchmark, example, config.contamination_limit, found)
         if pair is None or config.contamination == "warn":
@@ -137,7 +130,7 @@ def judged(
             dropped["contaminated"] += 1
 
 
-def _compare(benchmark: Benchmark, example: Example, limit: float, found: Contamination) -> Pair | None:
+def _compare(benchmark: BenchmarkIndex, example: Example, limit: float, found: Contamination) -> Pair | None:
     best = np.array([found.worst[name].similarity if name in found.worst else 0.0 for name in benchmark.names])
     worst: Pair | None = None
     for of, similarity in benchmark.similarities(example):

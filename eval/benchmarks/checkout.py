@@ -1,29 +1,16 @@
-"""A benchmark's folder: as it is named, or from a git URL with a pinned revision, fetched once and kept.
+"""A benchmark from a git URL with a pinned revision: fetched once and kept, no network after that."""
 
-Checkouts are kept by URL and revision below $XDG_CACHE_HOME/tapeout (else ~/.cache/tapeout): fetched once, no network
-after that.
-"""
-
-import hashlib
 import os
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
+from common.benchmark.folder import Folder, benchmark_folder, is_url, kept_checkout
 from common.errors import UserError
 from eval.config import EvalConfig
 
 _PATIENCE_S = 600.0
-
-
-def is_url(benchmark: str) -> bool:
-    return "://" in benchmark or benchmark.startswith("git@")
-
-
-def _store() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "tapeout" / "benchmarks"
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
@@ -63,7 +50,7 @@ def fetched(url: str, revision: str | None) -> Path:
         )
     if revision.startswith("-"):
         raise UserError(f"not a revision: {revision}", where="eval.revision", fix="name a commit or tag")
-    final = _store() / hashlib.sha256(f"{url}\0{revision}".encode()).hexdigest()[:16]
+    final = kept_checkout(url, revision)
     if final.is_dir():
         return final
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -84,14 +71,14 @@ def fetched(url: str, revision: str | None) -> Path:
     return final
 
 
-def benchmark_folder(config: EvalConfig) -> Path:
-    """Where the benchmark's problems lie on this machine."""
-    if not is_url(config.benchmark):
-        if config.revision is not None:
-            raise UserError(
-                "a revision is of a git URL, and the benchmark is a folder",
-                where="eval.revision",
-                fix="check that revision out yourself, or give its URL as eval.benchmark",
-            )
-        return Path(config.benchmark).expanduser() / (config.dataset or "")
-    return fetched(config.benchmark, config.revision) / (config.dataset or "")
+def fetched_folder(config: EvalConfig) -> Folder:
+    """Where the benchmark's problems lie on this machine, fetched if need be."""
+    if is_url(config.benchmark):
+        fetched(config.benchmark, config.revision)
+    elif config.revision is not None:
+        raise UserError(
+            "a revision is of a git URL, and the benchmark is a folder",
+            where="eval.revision",
+            fix="check that revision out yourself, or give its URL as eval.benchmark",
+        )
+    return benchmark_folder(config.benchmark, config.dataset, config.revision)

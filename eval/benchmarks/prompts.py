@@ -8,13 +8,14 @@ import ast
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
+from common.benchmark.folder import DATASETS, Folder
+from common.benchmark.problems import Benchmark, Problem
 from common.errors import UserError
-from eval.benchmarks.layout import Benchmark, Problem
 from eval.config import EvalConfig
 
-SCRIPTS, GENERATOR = "scripts", "sv-generate"
+SCRIPTS, GENERATOR = "../scripts", "sv-generate"
+"""As they lie beside a dataset's folder."""
 TASKS = ("spec-to-rtl", "code-complete-iccad2023")
 Message = dict[str, str]
 _NO_EXPLAIN = "prompt_no_explain_suffix"
@@ -59,17 +60,24 @@ def _continuation(texts: Official, problem: Problem) -> str:
     return texts.prefix + "\n".join(lines)
 
 
-def _constants(script: Path) -> dict[str, object]:
-    """Assignments of literals in the script: `name` for `name = ...`, `name[key]` for `name['key'] = ...`."""
-    found: dict[str, object] = {}
+def _syntax(folder: Folder, script: str) -> list[ast.stmt]:
+    why = "it is absent"
+    text = folder.text(script)
     try:
-        body = ast.parse(script.read_text(encoding="utf-8")).body
-    except (OSError, SyntaxError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"the official prompts cannot be read: {getattr(error, 'strerror', None) or error}",
-            where=str(script),
-            fix="point eval.benchmark at a whole checkout of NVlabs/verilog-eval, or write prompts: plain",
-        ) from None
+        if text is not None:
+            return ast.parse(text).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        why = str(error)
+    raise UserError(
+        f"the official prompts cannot be read: {why}",
+        where=str(folder.path / script),
+        fix="point eval.benchmark at a whole checkout of NVlabs/verilog-eval, or write prompts: plain",
+    )
+
+
+def _constants(body: list[ast.stmt]) -> dict[str, object]:
+    """Assignments of literals in a script: `name` for `name = ...`, `name[key]` for `name['key'] = ...`."""
+    found: dict[str, object] = {}
     for node in body:
         if not isinstance(node, ast.Assign):
             continue
@@ -83,49 +91,49 @@ def _constants(script: Path) -> dict[str, object]:
             continue
         try:
             found[name] = ast.literal_eval(node.value)
-        except ValueError:
+        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):  # no literal
             continue
     return found
 
 
-def _examples(scripts: Path, task: str, count: int) -> str:
+def _examples(folder: Folder, task: str, count: int) -> str:
     if count == 0:
         return ""
-    path = scripts / f"verilog-example-prefix_{task}_{count}-shot.txt"
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError:
+    name = f"{SCRIPTS}/verilog-example-prefix_{task}_{count}-shot.txt"
+    text = folder.text(name)
+    if text is None:
         raise UserError(
             f"this checkout has no file of {count} in-context examples for {task}",
-            where=str(path),
+            where=str(folder.path / name),
             fix="choose eval.examples as the checkout has them, or check out the whole repository",
-        ) from None
+        )
+    return text
 
 
-def official(folder: Path, examples: int) -> Official:
+def official(folder: Folder, examples: int) -> Official:
     """The official texts for the dataset in `folder`, which lies in a checkout; UserError where it does not."""
-    task = folder.name.removeprefix("dataset_")
+    task = folder.name.removeprefix(DATASETS)
     if task not in TASKS:
         raise UserError(
             f"there are official prompts for {' and '.join(TASKS)}; this dataset is {folder.name}",
             where="eval.prompts",
             fix="write prompts: plain",
         )
-    scripts = folder.parent / SCRIPTS
-    known = _constants(scripts / GENERATOR)
+    script = f"{SCRIPTS}/{GENERATOR}"
+    known = _constants(_syntax(folder, script))
     texts, suffix = known.get(f"prompts[{task}]"), known.get(_NO_EXPLAIN)
     if not isinstance(texts, dict) or not isinstance(suffix, str) or not {"system_msg", "prompt_prefix"} <= set(texts):
         raise UserError(
             f"no texts for {task} in this script (prompts[...], {_NO_EXPLAIN})",
-            where=str(scripts / GENERATOR),
+            where=str(folder.path / script),
             fix="pin a revision of verilog-eval v2 (eval.revision), or write prompts: plain",
         )
-    return Official(task, texts["system_msg"], texts["prompt_prefix"], suffix, _examples(scripts, task, examples))
+    return Official(task, texts["system_msg"], texts["prompt_prefix"], suffix, _examples(folder, task, examples))
 
 
-def wording(config: EvalConfig, folder: Path) -> Callable[[Problem], list[Message]]:
+def wording(config: EvalConfig, folder: Folder) -> Callable[[Problem], list[Message]]:
     """How the configuration wants a problem put to the model."""
-    return plain if config.prompts == "plain" else official(folder.resolve(), config.examples)
+    return plain if config.prompts == "plain" else official(folder, config.examples)
 
 
 def digest(benchmark: Benchmark, word: Callable[[Problem], list[Message]]) -> str:

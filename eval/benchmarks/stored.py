@@ -4,8 +4,8 @@ import json
 from collections import Counter
 from pathlib import Path
 
+from common.benchmark.problems import Benchmark
 from common.errors import UserError
-from eval.benchmarks.layout import Benchmark
 from eval.journal import Sample
 
 
@@ -30,7 +30,7 @@ def load_completions(path: str, benchmark: Benchmark) -> list[Sample]:
         where = f"{path}:{number}"
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"not a line of JSON: {error}", where=where, fix="mend or remove the line") from None
         if not isinstance(row, dict) or not isinstance(row.get("completion"), str) or "task_id" not in row:
             raise UserError(

@@ -10,7 +10,7 @@ import secrets
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from eval.benchmarks.layout import Problem
+from common.benchmark.problems import Problem
 from eval.grade.extract import TOP
 
 _SKIPPED = (

@@ -9,8 +9,8 @@ import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from common.benchmark.problems import Problem
 from common.errors import UserError
-from eval.benchmarks.layout import Problem
 from eval.grade import harness
 from eval.grade.harness import Harness
 from eval.sandbox import run as sandbox

@@ -10,7 +10,7 @@ import signal
 import sys
 from typing import Any
 
-from eval.benchmarks.layout import Problem
+from common.benchmark.problems import Problem
 from eval.grade import simulate
 from eval.grade.admit import rejection
 from eval.grade.extract import extract

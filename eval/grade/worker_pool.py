@@ -8,9 +8,9 @@ import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 
+from common.benchmark.problems import Problem
 from common.machine import cores
 from common.process import command, environment
-from eval.benchmarks.layout import Problem
 from eval.grade.simulate import Simulator, Verdict
 
 WORKER_GRACE_S = 30.0

@@ -1,7 +1,7 @@
 """The gate: does a score count as a regression? A pure function, and a process for the conductor and for CI.
 
 `python -m eval.score.gate JOB.json`, JOB = {"run": DIR, "baseline": DIR or null, "config": {...GateConfig}}: prints one
-JSON object on standard output and exits with 0 (passed), 1 (failed) or 2 (the question cannot be answered).
+JSON object on standard output and exits with 0 (passed), 1 (failed) or 2 (no answer: the object is {"error": ...}).
 """
 
 import sys
@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from common.answer import answer
-from common.errors import UserError
+from common.errors import EXIT_USER_ERROR, UserError
 from common.files import read_json
 from eval.config import GateConfig
 from eval.score.compare import Comparison, compare
+from eval.score.statistics import mean_pass_at_k
 
 SUMMARY = "summary.json"
 _ROUNDING = 1e-12
@@ -42,11 +43,18 @@ class Judgement:
         return asdict(self) | {"text": self.text, "exit_code": self.exit_code}
 
 
+def pass_at_1(summary: dict[str, Any]) -> float:
+    """Whatever k the run reports."""
+    samples = summary["per_problem_samples"]
+    return mean_pass_at_k([(samples[task], passed) for task, passed in summary["per_problem"].items()], 1)
+
+
 def _floor(summary: dict[str, Any], config: GateConfig) -> tuple[bool, list[str]]:
     if config.min is None:
         return True, []
-    good = summary["pass@1"] >= config.min - _ROUNDING
-    return good, [f"pass@1 {summary['pass@1']:.3f} is {'at least' if good else 'BELOW'} the minimum {config.min:.3f}"]
+    score = pass_at_1(summary)
+    good = score >= config.min - _ROUNDING
+    return good, [f"pass@1 {score:.3f} is {'at least' if good else 'BELOW'} the minimum {config.min:.3f}"]
 
 
 def _drop(found: Comparison, config: GateConfig) -> tuple[bool, list[str], bool]:
@@ -59,21 +67,25 @@ def _drop(found: Comparison, config: GateConfig) -> tuple[bool, list[str], bool]
     ]
     if found.mcnemar is not None:
         lines.append(f"McNemar's exact test: p = {found.mcnemar:.3f}")
-    if config.max_drop is None or -found.difference <= config.max_drop + _ROUNDING:
+    allowed = config.max_drop or 0.0
+    if -found.difference <= allowed + _ROUNDING:
         return True, lines, False
-    noise = found.high >= -config.max_drop
-    lines.append(f"the drop is MORE than the {config.max_drop:.3f} allowed")
+    noise = found.high >= -allowed
+    lines.append(f"the drop is MORE than the {allowed:.3f} allowed")
     if noise:
         lines.append(f"noise alone could explain it at {sure}: on_noise is {config.on_noise}")
     return noise and config.on_noise == "pass", lines, noise and config.on_noise == "more_samples"
 
 
 def gate(summary: dict[str, Any], baseline: dict[str, Any] | None, config: GateConfig) -> Judgement:
-    """Judge a run's summary, against a baseline's where given; UserError where the two cannot be compared."""
+    """Judge a run's summary, by `min` and against a baseline, from which no drop passes unless `max_drop` allows it.
+
+    UserError where there is nothing to hold the run against, and where the two cannot be compared.
+    """
     if baseline is None and config.max_drop is not None:
         raise UserError(
             "max_drop is set, and there is no baseline to have dropped from",
-            where="eval.score.gate.max_drop",
+            where="eval.gate.max_drop",
             fix="give a baseline, or gate on min alone",
         )
     if summary.get("unattempted"):
@@ -81,14 +93,19 @@ def gate(summary: dict[str, Any], baseline: dict[str, Any] | None, config: GateC
         return Judgement(
             False, (f"{count} problems of the benchmark have no samples, {summary['unattempted'][0]} first",)
         )
+    if baseline is None and config.min is None:
+        raise UserError(
+            "there is nothing to hold the score against",
+            where="eval.gate",
+            fix="give a baseline (--baseline RUN or a saved file), a lowest score (--min), or both",
+        )
     passed, lines = _floor(summary, config)
     checks = [("min", passed)] if config.min is not None else []
     if baseline is None:
-        lines = lines or [f"pass@1 {summary['pass@1']:.3f}; nothing to hold it against"]
         return Judgement(passed, tuple(lines), None, tuple(checks))
     found = compare(summary, baseline, config.confidence)
     kept, more, undecided = _drop(found, config)
-    checks += [("max_drop", kept)] if config.max_drop is not None else []
+    checks.append(("max_drop", kept))
     return Judgement(passed and kept, (*lines, *more), found, tuple(checks), undecided and passed)
 
 
@@ -100,7 +117,7 @@ def read_summary(found: str) -> dict[str, Any]:
         summary = read_json(path)
     except FileNotFoundError:
         raise UserError("no score here", where=str(path), fix="name a folder that eval has written") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"not a summary: {error}", where=str(path), fix="name a folder that eval has written") from None
     if not isinstance(summary, dict) or "per_problem" not in summary:
         raise UserError("this is no score", where=str(path), fix="name the result of an eval, not of its self-test")
@@ -108,9 +125,14 @@ def read_summary(found: str) -> dict[str, Any]:
 
 
 def judge(job: dict[str, Any]) -> dict[str, Any]:
-    """What is printed. Raises UserError where the question cannot be answered."""
-    baseline = read_summary(job["baseline"]) if job.get("baseline") else None
-    return gate(read_summary(job["run"]), baseline, GateConfig.model_validate(job.get("config") or {})).as_dict()
+    """What is printed."""
+    try:
+        baseline = read_summary(job["baseline"]) if job.get("baseline") else None
+        verdict = gate(read_summary(job["run"]), baseline, GateConfig.model_validate(job.get("config") or {}))
+    except UserError as error:
+        said = {"what": error.what, "where": error.where, "fix": error.fix}
+        return {"error": said, "exit_code": EXIT_USER_ERROR}
+    return verdict.as_dict()
 
 
 if __name__ == "__main__":

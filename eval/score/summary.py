@@ -3,8 +3,8 @@
 from collections import Counter
 from typing import Any
 
+from common.benchmark.problems import Benchmark
 from common.errors import UserError
-from eval.benchmarks.layout import Benchmark
 from eval.config import EvalConfig
 from eval.grade.simulate import CATEGORIES
 from eval.journal import Journal
@@ -36,10 +36,9 @@ def summarize(
 ) -> dict[str, Any]:
     """What summary.json says; UserError where a wanted k is beyond some problem's samples."""
     counts = _counts(results)
-    ks = _ks(config, counts)
     categories = Counter(row["category"] for row in results.rows.values())
     missing = [p.task_id for p in benchmark.problems if p.task_id not in counts]
-    return statistics.summarize(counts, ks, lambda task: True) | {
+    return figures(config, counts, ungradable) | {
         "benchmark": benchmark.name,
         "benchmark_digest": benchmark.digest,
         "simulator": simulator,
@@ -49,7 +48,21 @@ def summarize(
         "per_problem_samples": {task: n for task, (n, _) in counts.items()},
         "ungradable": ungradable,
         "unattempted": missing,
-        "gradable": statistics.summarize(counts, ks, lambda task: task not in ungradable),
+    }
+
+
+def figures(config: EvalConfig, counts: dict[str, tuple[int, int]], ungradable: dict[str, str]) -> dict[str, Any]:
+    """What follows from (samples, passed) of each problem: pass@k, over all and over those that can be graded."""
+    ks = _ks(config, counts)
+    over_all = statistics.summarize(counts, ks, lambda task: True)
+    return over_all | {"gradable": statistics.summarize(counts, ks, lambda task: task not in ungradable)}
+
+
+def score_metrics(summary: dict[str, Any]) -> dict[str, Any]:
+    """pass@k as a run's record has them."""
+    return {
+        **{name: value for name, value in summary.items() if name.startswith("pass@") or name == "pass_rate"},
+        **{f"gradable_{name}": value for name, value in summary["gradable"].items() if name.startswith("pass@")},
     }
 
 
@@ -58,8 +71,7 @@ def metrics_of(summary: dict[str, Any], samples: Journal) -> dict[str, Any]:
     requests = [row.get("request") or {} for row in samples.rows.values()]
     tokens = [r["completion_tokens"] / r["choices"] for r in requests if r.get("completion_tokens") is not None]
     return {
-        **{name: value for name, value in summary.items() if name.startswith("pass@") or name == "pass_rate"},
-        **{f"gradable_{name}": value for name, value in summary["gradable"].items() if name.startswith("pass@")},
+        **score_metrics(summary),
         "gradable": summary["gradable"].get("problems", 0),
         "problems": summary["problems"],
         "samples": summary["samples"],

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from common.answer import answer
+from common.benchmark.layouts import read_benchmark
+from common.benchmark.problems import Problem
 from common.errors import UserError
 from common.files import write_text
-from eval.benchmarks.checkout import benchmark_folder
-from eval.benchmarks.layout import Benchmark, Problem, load_benchmark
+from eval.benchmarks.checkout import fetched_folder
 from eval.config import EvalConfig
 from eval.grade import harness, simulate
 from eval.grade.admit import rejection
@@ -39,14 +40,6 @@ def _rows(path: Path) -> list[Sample]:
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except FileNotFoundError:
         raise UserError("this run keeps no samples", where=str(path), fix="name a folder that eval wrote") from None
-
-
-def _problem(name: str, benchmark: Benchmark) -> Problem:
-    found = [task for task in benchmark.by_id if name in (task, task.split("_")[0])]
-    if len(found) != 1:
-        near = ", ".join(sorted(benchmark.by_id)[:3])
-        raise UserError(f"no such problem in {benchmark.name}", where=name, fix=f"name one of its tasks: {near}, ...")
-    return benchmark.by_id[found[0]]
 
 
 def _chosen(results: list[Sample], task: str, sample: int | None) -> Sample:
@@ -125,7 +118,7 @@ def _draw(path: Path, waves: Waves | None, row: Sample, title: str) -> None:
 
 def show(job: dict[str, Any]) -> str:
     config, run = EvalConfig.model_validate(job["config"]), Path(job["run"])
-    problem = _problem(job["task"], load_benchmark(str(benchmark_folder(config))))
+    problem = read_benchmark(fetched_folder(config)).called(job["task"])
     row = _chosen(_rows(run / RESULTS), problem.task_id, job["sample"])
     key = (problem.task_id, row["sample"])
     said = next(s for s in _rows(run / SAMPLES) if (s["task_id"], s["sample"]) == key)

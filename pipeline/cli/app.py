@@ -1,6 +1,7 @@
 """The command line: `tapeout` and `python -m pipeline`. Reads arguments; the work is in commands.py and alone.py."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -15,10 +16,10 @@ from pipeline.cli import show as show_command
 from pipeline.cli import stages as stage_commands
 from pipeline.cli.commands import run_recipe
 from pipeline.cli.copying import copied
-from pipeline.cli.gate import gate_runs
-from pipeline.cli.options import RUNS, Debug, First, Last, RecipeName, Runs, Sets, given, guarded, open_recipe, say
-from pipeline.recipe.schema import Recipe, find_recipe, load_recipe, resolved_yaml, shipped_recipes
-from pipeline.run import checks
+from pipeline.cli.gate import Question, gate_runs
+from pipeline.cli.options import RUNS, Debug, First, Last, RecipeName, Runs, Sets, given, guarded, open_recipe
+from pipeline.recipe.schema import Recipe, find_recipe, load_recipe, read_recipe, resolved_yaml, shipped_recipes
+from pipeline.run import checks, inputs
 from pipeline.run.gate_more import More
 from pipeline.run.graph import STAGES
 
@@ -56,11 +57,14 @@ def check(recipe: RecipeName, sets: Sets = None, debug: Debug = False) -> None:
     """Print the recipe with every default written out; on standard error, what this machine lacks for it."""
 
     def work() -> int:
-        loaded = load_recipe(recipe, sets or ())
-        say(resolved_yaml(loaded).rstrip("\n"))
+        loaded, source = read_recipe(recipe, sets or ())
+        sys.stdout.write(resolved_yaml(loaded))
         checks.check_sense(loaded)
-        for lacking in checks.lacking(loaded):
+        for key, doubt in checks.doubts(loaded):
+            log(f"warning: {inputs.placed(source, tuple(key.split('.')), doubt)}")
+        for lacking in inputs.lacking(loaded, source):
             log(f"to run it here: {lacking}")
+        inputs.check_model(loaded, source)
         return 0
 
     guarded(work, debug)
@@ -71,11 +75,11 @@ def recipes() -> None:
     """List the shipped recipes."""
 
     def work() -> int:
-        found = shipped_recipes().items()
-        say("\n".join(f"{name:24} {load_recipe(str(path)).description}".rstrip() for name, path in found))
+        for name, path in shipped_recipes().items():
+            print(f"{name:24} {load_recipe(str(path)).description}".rstrip())
         return 0
 
-    guarded(work, debug=False)
+    guarded(work)
 
 
 @app.command()
@@ -88,8 +92,9 @@ def copy(name: RecipeName, dest: Annotated[Path, typer.Argument(metavar="DEST")]
         if target.exists():
             raise UserError("this file exists", where=str(target), fix="name another")
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_text(target, copied(source))
-        log(f"copied to {target}; run it with: tapeout run {target}")
+        text, called = copied(source, target)
+        write_text(target, text)
+        log(f"copied to {target}; its results will be in runs/{called}; run it with: tapeout run {target}")
         return 0
 
     guarded(work, debug)
@@ -98,7 +103,12 @@ def copy(name: RecipeName, dest: Annotated[Path, typer.Argument(metavar="DEST")]
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of a recipe, for editors."""
-    say(json.dumps(Recipe.model_json_schema(), indent=2))
+
+    def work() -> int:
+        print(json.dumps(Recipe.model_json_schema(), indent=2))
+        return 0
+
+    guarded(work)
 
 
 @app.command()
@@ -106,7 +116,7 @@ def gate(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Folder of a recipe's results or of an eval, or a summary")],
     baseline: Annotated[str | None, typer.Option(metavar="RUN|FILE", help="What to hold it against")] = None,
     minimum: Annotated[float | None, typer.Option("--min", help="Lowest pass@1 that passes")] = None,
-    max_drop: Annotated[float | None, typer.Option(help="Largest drop of pass@1 below the baseline's")] = None,
+    max_drop: Annotated[float | None, typer.Option(help="Largest drop of pass@1 that passes; 0 unless given")] = None,
     on_noise: Annotated[str | None, typer.Option(help="pass, fail or more_samples: what noise counts as")] = None,
     endpoint: Annotated[str | None, typer.Option(metavar="URL", help="For more_samples: the run's server")] = None,
     model: Annotated[str | None, typer.Option(metavar="NAME", help="For more_samples: its model's name")] = None,
@@ -120,7 +130,8 @@ def gate(
     """Exit with 1 when a stored score is a regression."""
     config = given(min=minimum, max_drop=max_drop, on_noise=on_noise)
     more = More(endpoint, model, samples, out)
-    guarded(lambda: gate_runs(run, baseline, config, sets or (), debug, more, junit, markdown), debug)
+    question = Question(run, baseline, config, sets or (), more, debug)
+    guarded(lambda: gate_runs(question, junit, markdown), debug)
 
 
 for name, stage in (

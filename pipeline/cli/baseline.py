@@ -1,7 +1,7 @@
 """`tapeout baseline save`: a score as one file to commit, which `tapeout gate --baseline FILE` holds runs against."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -9,8 +9,8 @@ from common.errors import UserError
 from common.files import read_json, write_json
 from common.progress import log
 from pipeline.cli.options import Debug, guarded
-from pipeline.run.gate import SUMMARY, find_score
 from pipeline.run.records import RECORD
+from pipeline.run.scores import find_score, pass_at_1, read_summary
 
 app = typer.Typer(no_args_is_help=True, help="Scores that later runs are held against.")
 _KEPT = ("stage", "fingerprint", "config", "versions", "git", "ended")
@@ -37,11 +37,9 @@ def save_baseline(run: str, out: Path, force: bool) -> int:
     if out.exists() and not force:
         raise UserError("this file exists", where=str(out), fix="name another, or replace it with --force")
     score = find_score(run, "eval")
-    summary: dict[str, Any] = read_json(score / SUMMARY if score.is_dir() else score)
-    if "per_problem" not in summary:
-        raise UserError("this is no score", where=str(score), fix="name the result of an eval, not of its self-test")
+    summary = read_summary(score)
     record = read_json(score / RECORD) if (score / RECORD).is_file() else {}
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out, summary | {"from": {name: record.get(name) for name in _KEPT} if record else None})
-    log(f"saved pass@1 {summary['pass@1']:.3f} of {summary['benchmark']} as {out}")
+    log(f"saved pass@1 {pass_at_1(summary):.3f} on {summary['benchmark']}, of {score}, as {out}")
     return 0

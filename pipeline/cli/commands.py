@@ -7,15 +7,17 @@ from pathlib import Path
 
 from common.errors import UserError
 from pipeline.recipe.schema import Recipe
+from pipeline.recipe.source import Source
 from pipeline.report.closing import print_closing
 from pipeline.report.page import write_report
-from pipeline.run import checks
+from pipeline.run import checks, inputs
 from pipeline.run.fetching import local_folder, local_rows
 from pipeline.run.gate import Judgement, judge
 from pipeline.run.gate_more import settle_run
 from pipeline.run.graph import STAGES, Step, plan
 from pipeline.run.records import Digests
 from pipeline.run.runner import Result, Runner, alone_in, check_needs, child_env, is_done, missing, read_result
+from pipeline.run.scores import find_score, note_current
 from pipeline.run.server import follow, start_server
 
 CACHE = ".cache"
@@ -26,6 +28,9 @@ class RecipeRun:
     """Where a recipe's results are, and the environment its processes get."""
 
     recipe: Recipe
+    source: Source
+    file: Path
+    sets: tuple[str, ...]
     called: str
     runs: Path
     debug: bool
@@ -43,10 +48,12 @@ class RecipeRun:
         checks.check_sense(self.recipe)
         checks.check_writable(self.root)
         recipe = fetched(self.recipe)
-        checks.check_paths(recipe)
+        inputs.check_paths(recipe, self.source)
         digests = Digests(self.runs / CACHE / "digests.json")
         steps = plan(recipe, self.runs, digests)
         digests.save()
+        if not all(map(is_done, steps)):
+            inputs.check_model(recipe, self.source)
         return steps
 
 
@@ -67,6 +74,7 @@ def run_recipe(opened: RecipeRun, first: str = STAGES[0], last: str = STAGES[-1]
     checks.check_machine(wanted)
     check_needs(wanted, f"tapeout run {opened.called} --to {{stage}}")
     with alone_in(opened.root):
+        note_current(opened.root, opened.recipe, opened.file, opened.sets, steps)
         results = Runner(opened.root, opened.env).run(wanted)
     everything = [*results, *(read_result(step) for step in steps if step not in wanted and is_done(step))]
     everything.sort(key=lambda result: steps.index(result.step))
@@ -80,13 +88,19 @@ def _gate(opened: RecipeRun, wanted: Sequence[Step], results: Sequence[Result]) 
     """The verdict on the tuned score, where this run was to make one and the recipe asks for a verdict."""
     config = opened.recipe.eval.gate if opened.recipe.eval else None
     scores = {result.step.name: result.step.final for result in results if result.step.stage == "eval"}
-    asked = config is not None and (config.min is not None or config.max_drop is not None)
-    if config is None or not asked or not any(step.name == "eval" for step in wanted):
+    if config is None or not config.asked or not any(step.name == "eval" for step in wanted):
         return None
-    baseline = scores.get("eval-base") if config.baseline == "base" else config.baseline and Path(config.baseline)
+    if config.baseline in (None, "base"):
+        baseline = scores.get("eval-base") if config.max_drop is not None and config.baseline else None
+    else:
+        baseline = find_score(config.baseline, "eval")
     settings = config.model_dump(mode="json")
-    verdict = judge(scores["eval"], baseline or None, settings, opened.env)
-    if not baseline or not verdict.raw["undecided"]:
+    if baseline is not None and baseline.resolve() == scores["eval"].resolve():
+        raise UserError(
+            "the baseline is the very score that is judged", where="eval.gate.baseline", fix="save one that stays"
+        )
+    verdict = judge(scores["eval"], baseline, settings, opened.env)
+    if baseline is None or not verdict.raw["undecided"]:
         return verdict
     step = next(result.step for result in results if result.step.name == "eval")
     with alone_in(opened.root):

@@ -2,7 +2,6 @@
 
 from models.config import HardwareConfig
 from pipeline.cli.commands import RecipeRun
-from pipeline.cli.options import say
 from pipeline.run.children import ChildFailed, ask
 from pipeline.run.graph import Step
 from pipeline.run.runner import child_env, is_done, missing
@@ -28,5 +27,5 @@ def _preview(step: Step, env: dict[str, str]) -> int:
     answer = ask(MODULE, step.job(step.final), env)
     if answer.code != 0:
         raise ChildFailed(step.name, answer.code)
-    say(answer.said)
+    print(answer.said)
     return 0

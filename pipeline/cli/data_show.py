@@ -13,6 +13,7 @@ from pipeline.cli.options import Options, open_recipe
 from pipeline.run import checks
 from pipeline.run.children import tell
 from pipeline.run.graph import Step, compared_rows
+from pipeline.run.inputs import check_paths
 
 MODULE = "data.show"
 SHOWN = 5
@@ -29,10 +30,10 @@ class View:
     def of_recipe(self, options: Options) -> int:
         """Rows of a recipe's data section."""
         assert options.recipe is not None
-        recipe = open_recipe(options.recipe, options.sets, options.runs, options.debug).recipe
-        checks.check_sense(recipe)
-        recipe = fetched(recipe)
-        checks.check_paths(recipe)
+        opened = open_recipe(options.recipe, options.sets, options.runs, options.debug)
+        checks.check_sense(opened.recipe)
+        recipe = fetched(opened.recipe)
+        check_paths(recipe, opened.source)
         return self._shown(compared_rows(recipe), {"model": recipe.model.path}, options.debug)
 
     def of_step(self, step: Step, debug: bool) -> int:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import Debug, guarded, say
+from pipeline.cli.options import Debug, guarded
 from pipeline.run.children import ask
 from pipeline.run.fetching import local_folder
 
@@ -23,7 +23,7 @@ def inspect(
     def work() -> int:
         answer = ask(MODULE, {"folder": local_folder(folder)}, os.environ | ({"TAPEOUT_DEBUG": "1"} if debug else {}))
         if answer.said is not None:
-            say(json.dumps(answer.said["about"]) if as_json else answer.said["text"])
+            print(json.dumps(answer.said["about"]) if as_json else answer.said["text"])
         return answer.code
 
     guarded(work, debug)

@@ -8,10 +8,11 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from common.answer import for_a_reader, report
+from common.answer import report
+from common.pipes import unbroken
 from common.progress import log
 from pipeline.cli.commands import RecipeRun
-from pipeline.recipe.schema import load_recipe
+from pipeline.recipe.schema import find_recipe, read_recipe
 from pipeline.run.children import ChildFailed, Interrupted, interruptible
 from pipeline.run.graph import STAGES
 
@@ -42,32 +43,34 @@ class Options:
     debug: bool
 
 
-def guarded(work: Callable[[], int], debug: bool) -> NoReturn:
-    """Do `work` and exit with its code; a user's error is one screen and a 2, a signal is 130 or 143."""
+def guarded(work: Callable[[], int], debug: bool = False) -> NoReturn:
+    """Do `work` and exit with its code; a user's error is one screen and a 2, a signal is 130 or 143, and a reader of
+    our output who has left (`| head`) is 141 without a word, as of other programs.
+    """
     debug = debug or os.environ.get("TAPEOUT_DEBUG") == "1"
+    raise SystemExit(unbroken(lambda: _outcome(work, debug)))
+
+
+def _outcome(work: Callable[[], int], debug: bool) -> int:
     try:
         with interruptible():
-            code = work()
+            return work()
     except Interrupted as interrupted:
         log("stopped; nothing half-written, the same command goes on from here")
-        code = interrupted.exit_code
+        return interrupted.exit_code
     except ChildFailed as failed:
         log(str(failed))
-        code = failed.exit_code
+        return failed.exit_code
+    except BrokenPipeError:
+        raise
     except Exception as error:
-        code = report(error, debug)
-    raise SystemExit(code)
+        return report(error, debug)
 
 
 def open_recipe(recipe: str, sets: list[str] | None, runs: Path, debug: bool) -> RecipeRun:
     called = " ".join([recipe, *(f"--set {s}" for s in sets or ()), *([] if runs == RUNS else [f"--runs {runs}"])])
-    return RecipeRun(load_recipe(recipe, sets or ()), called, runs.absolute(), debug)
-
-
-def say(text: str) -> None:
-    """To standard output, for a reader that may close it early."""
-    with for_a_reader():
-        print(text)
+    loaded, source = read_recipe(recipe, sets or ())
+    return RecipeRun(loaded, source, find_recipe(recipe), tuple(sets or ()), called, runs.absolute(), debug)
 
 
 def given(**values: Any) -> dict[str, Any]:

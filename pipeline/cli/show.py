@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import Debug, guarded, say
+from pipeline.cli.options import Debug, guarded
 from pipeline.run.children import ask
-from pipeline.run.gate import find_score, read_record
+from pipeline.run.scores import find_score, read_record
 
 
 def show(
@@ -31,7 +31,7 @@ def show(
         job = {"run": str(score), "task": problem, "sample": sample, "config": config, "svg": drawn}
         answer = ask("eval.show.sample", job, dict(os.environ) | {"TAPEOUT_DEBUG": "1" if debug else "0"})
         if answer.said is not None:
-            say(answer.said)
+            print(f"run: {score}\n\n{answer.said}")
         return answer.code
 
     guarded(work, debug)

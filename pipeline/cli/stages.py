@@ -152,6 +152,8 @@ def serve(
     debug: Debug = False,
 ) -> None:
     """Stage 4: serve until stopped, over an OpenAI-compatible API."""
+    if recipe is not None and port is not None:
+        sets, port = [*(sets or []), f"serve.port={port}"], None
     flags = {"model": model, "adapter": adapter, "port": port, "name": name}
     inputs = {"model": model, "adapter": adapter, "name": name or (model and Path(model).resolve().name)}
     options = Options(recipe, sets, runs, None, debug)

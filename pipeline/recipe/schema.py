@@ -8,7 +8,7 @@ import importlib.resources
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import Field, ValidationError
@@ -20,7 +20,9 @@ from convert.config import ConvertConfig
 from data.config import DataConfig
 from eval.config import EvalConfig
 from models.config import HardwareConfig, ModelConfig
+from pipeline.recipe.plain_yaml import Dumper
 from pipeline.recipe.source import Key, Source, read_source
+from pipeline.recipe.suggest import nearest_key, nearest_value
 from serve.config import ServeConfig
 from train.config import TrainConfig
 
@@ -69,13 +71,18 @@ def find_recipe(name: str) -> Path:
 
 def load_recipe(name: str, assignments: Sequence[str] = ()) -> Recipe:
     """Read, override, validate. Raises UserError listing every problem."""
+    return read_recipe(name, assignments)[0]
+
+
+def read_recipe(name: str, assignments: Sequence[str] = ()) -> tuple[Recipe, Source]:
+    """The same, with the source that knows where each key was written."""
     path = find_recipe(name)
     called = path.resolve()
     cwd = Path.cwd()
     source = read_source(path, str(called.relative_to(cwd) if called.is_relative_to(cwd) else path))
     for assignment in assignments:
         source.set(assignment)
-    return validate(Recipe, source, called.parent)
+    return validate(Recipe, source, called.parent), source
 
 
 def validate(section: type[S], source: Source, base: Path) -> S:
@@ -138,7 +145,7 @@ def _message(section: type[Section], key: Key, detail: ErrorDetails) -> str:
     if detail["type"] == "missing":
         return "this key is missing"
     if detail["type"] == "extra_forbidden":
-        return f"unknown key{_nearest(section, key)}"
+        return f"unknown key{nearest_key(section, key)}"
     if detail["type"] == "value_error":
         return detail["msg"].removeprefix("Value error, ")
     message = (
@@ -147,40 +154,20 @@ def _message(section: type[Section], key: Key, detail: ErrorDetails) -> str:
         .replace("an object", "a mapping")
         .replace("String should", "must")
     )
-    return f"{message}{_NOT}{_shown(detail['input'])}"
+    hint = nearest_value(detail) if detail["type"] == "literal_error" else _spelling(detail)
+    return f"{message}{_NOT}{_shown(detail['input'])}{hint}"
 
 
-def _nearest(section: type[Section], key: Key) -> str:
-    names = _names(section, ())
-    siblings = [name[-1] for name in names if name[:-1] == _unindexed(key[:-1])]
-    near = difflib.get_close_matches(str(key[-1]), siblings, n=1)
-    if near:
-        return f"; did you mean {'.'.join(map(str, (*key[:-1], near[0])))}?"
-    elsewhere = [".".join(name) for name in names if name[-1] == str(key[-1])]
-    if elsewhere:
-        return f"; did you mean {elsewhere[0]}?"
-    return f"; valid here: {', '.join(siblings)}" if siblings else ""
-
-
-def _unindexed(key: Key) -> tuple[str, ...]:
-    return tuple(part for part in key if isinstance(part, str))
-
-
-def _names(section: type[Section], prefix: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """Every dotted name of the schema; list indices are left out."""
-    names = []
-    for name, info in section.model_fields.items():
-        names.append((*prefix, name))
-        for inner in sections_in(info.annotation):
-            names += _names(inner, (*prefix, name))
-    return names
-
-
-def sections_in(annotation: Any) -> list[type[Section]]:
-    """The Section classes inside a field's annotation (optional, tuple of, ...)."""
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        return [annotation]
-    return [found for inner in get_args(annotation) for found in sections_in(inner)]
+def _spelling(detail: ErrorDetails) -> str:
+    """How to write a value that YAML reads as something else than a person meant."""
+    kind, value = detail["type"], detail["input"]
+    if kind.startswith(("int_", "float_")) and isinstance(value, str) and not value.isdecimal():
+        return "; a number is written in decimal: 10, 0.5 or 1e-4"
+    if kind.startswith("int_") and isinstance(value, str) and len(value) > 1 and value.startswith("0"):
+        return "; a number is written without leading zeros"
+    if kind.startswith("bool_") and isinstance(value, str):
+        return "; write true or false"
+    return "; quote it" if kind.startswith("string_") and isinstance(value, bool | int | float) else ""
 
 
 def resolved_yaml(recipe: Section) -> str:
@@ -194,4 +181,6 @@ def resolved_yaml(recipe: Section) -> str:
             return [portable(inner) for inner in value]
         return SHIPPED + value.removeprefix(folder) if isinstance(value, str) and value.startswith(folder) else value
 
-    return yaml.safe_dump(portable(recipe.model_dump(mode="json")), sort_keys=False, allow_unicode=True, width=100)
+    return yaml.dump(
+        portable(recipe.model_dump(mode="json")), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=100
+    )

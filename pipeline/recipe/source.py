@@ -1,10 +1,8 @@
 """A recipe's text as a tree of plain values that remembers where each key was written.
 
-YAML as its 1.2 core schema reads it where the two differ in ways that hurt: `1e-4` is a number, `on` and `no` are
-words, dates are words. `--set a.b=c` edits the tree and is remembered as the place of what it set.
+`--set a.b=c` edits the tree and is remembered as the place of what it set.
 """
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,25 +10,10 @@ from typing import Any
 import yaml
 
 from common.errors import UserError
+from pipeline.recipe.plain_yaml import DEEPEST, LARGEST, Line, compose, scalar
 
 Key = tuple[str | int, ...]
-_BOOL, _FLOAT, _TIME = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp"
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader with the scalars of YAML 1.2."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in rules if tag not in (_BOOL, _FLOAT, _TIME)]
-    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(_BOOL, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
-_Loader.add_implicit_resolver(
-    _FLOAT,
-    re.compile(r"^[-+]?(?:(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.(?:inf|nan))$"),
-    list("-+0123456789."),
-)
+_MERGE = "<<"
 
 
 @dataclass
@@ -59,7 +42,7 @@ class Source:
         where = f"--set {assignment}"
         dotted, equals, text = assignment.partition("=")
         parts = dotted.split(".")
-        if not equals or not all(parts):
+        if not equals or not all(parts) or len(parts) > DEEPEST:
             raise UserError("--set takes KEY=VALUE", where=where, fix="for example --set train.lora.rank=16")
         key: Key = ()
         holder: Any = self.tree
@@ -69,7 +52,7 @@ class Source:
                 holder[part] = {}
             key, holder = (*key, index), holder[index]
         index = _index(holder, parts[-1], key, where)
-        key, holder[index] = (*key, index), _scalar(text, where)
+        key, holder[index] = (*key, index), _value_of(text, where)
         self.places = {k: place for k, place in self.places.items() if k[: len(key)] != key}
         self.places[key] = where
 
@@ -86,64 +69,70 @@ def _index(holder: Any, part: str, key: Key, where: str) -> Any:
     return int(part)
 
 
-def _scalar(text: str, where: str) -> Any:
+def _value_of(text: str, where: str) -> Any:
+    """What a --set gives: any YAML that fits on a command line."""
     try:
-        return yaml.load(text, _Loader)
-    except yaml.YAMLError:
-        raise UserError("the value is not valid YAML", where=where, fix="quote it") from None
+        node = compose(text, lambda _: where)
+    except UserError as error:
+        raise UserError(f"the value cannot be read: {error.what}", where=where, fix=error.fix or "quote it") from None
+    return None if node is None else _value(node, (), Source(where, {}), lambda _: where)
 
 
 def read_text(path: Path) -> str:
+    with open(path, "rb") as file:
+        content = file.read(LARGEST * 4 + 1)  # whatever is longer has more than LARGEST characters
     try:
-        return path.read_text(encoding="utf-8")
+        return content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise UserError("not a text file in UTF-8", where=f"{path} (byte {error.start})") from None
 
 
-def compose(text: str, name: str) -> yaml.Node | None:
-    """The node tree of one YAML document; a syntax error names its line."""
-    try:
-        return yaml.compose(text, _Loader)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise UserError(f"not valid YAML: {error.problem}", where=f"{name}:{line}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"not valid YAML: {error}", where=name) from None
-
-
 def read_source(path: Path, name: str) -> Source:
     """Read a recipe file; `name` is how errors call it."""
-    node = compose(read_text(path), name)
     source = Source(name, {})
+
+    def line(number: int) -> str:
+        return f"{name}:{number}"
+
+    node = compose(read_text(path), line)
     if node is None:
         return source
     if not isinstance(node, yaml.MappingNode):
-        raise UserError("a recipe is a mapping of sections", where=f"{name}:{node.start_mark.line + 1}")
-    source.tree = _value(node, (), source, _Loader(""))
+        raise UserError("a recipe is a mapping of sections", where=line(node.start_mark.line + 1))
+    source.tree = _value(node, (), source, line)
     return source
 
 
-def _value(node: yaml.Node, key: Key, source: Source, loader: _Loader) -> Any:
+def _value(node: yaml.Node, key: Key, source: Source, line: Line) -> Any:
+    """`node` as plain values; where each key below it stands is noted in `source`."""
     if isinstance(node, yaml.MappingNode):
-        _refuse_duplicates(node, source.name)
-        loader.flatten_mapping(node)
+        _check_keys(node, line)
         result = {}
         for key_node, value_node in node.value:
             inner = (*key, str(key_node.value))
-            source.places[inner] = f"{source.name}:{key_node.start_mark.line + 1}"
-            result[inner[-1]] = _value(value_node, inner, source, loader)
+            source.places[inner] = line(key_node.start_mark.line + 1)
+            result[inner[-1]] = _value(value_node, inner, source, line)
         return result
     if isinstance(node, yaml.SequenceNode):
         for i, item in enumerate(node.value):
-            source.places[(*key, i)] = f"{source.name}:{item.start_mark.line + 1}"
-        return [_value(item, (*key, i), source, loader) for i, item in enumerate(node.value)]
-    return loader.construct_object(node, deep=True)
+            source.places[(*key, i)] = line(item.start_mark.line + 1)
+        return [_value(item, (*key, i), source, line) for i, item in enumerate(node.value)]
+    assert isinstance(node, yaml.ScalarNode)
+    return scalar(node)
 
 
-def _refuse_duplicates(node: yaml.MappingNode, name: str) -> None:
+def _check_keys(node: yaml.MappingNode, line: Line) -> None:
+    """A key is a word, and each stands once."""
     seen: dict[str, int] = {}
     for key_node, _ in node.value:
-        line = key_node.start_mark.line + 1
+        at = key_node.start_mark.line + 1
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise UserError("a key is a word", where=line(at), fix="write KEY: VALUE")
+        if key_node.value == _MERGE:
+            raise UserError("merge keys (<<) are not read in a recipe", where=line(at), fix="write the keys out")
         if key_node.value in seen:
-            raise UserError(f"{key_node.value} is written twice", where=f"{name}:{seen[key_node.value]} and {line}")
-        seen[key_node.value] = line
+            first = line(seen[key_node.value])
+            raise UserError(
+                f"{key_node.value} is written twice", where=first if first == line(at) else f"{first} and {at}"
+            )
+        seen[key_node.value] = at

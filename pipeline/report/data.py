@@ -6,6 +6,10 @@ from typing import Any
 
 from markupsafe import Markup
 
+from common.benchmark.folder import benchmark_folder
+from common.benchmark.layouts import read_benchmark
+from common.benchmark.problems import Benchmark
+from common.errors import UserError
 from common.files import read_json
 from pipeline.report.chart import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, ticks
 
@@ -13,14 +17,29 @@ DATASET = "dataset.json"
 _SHOWN_PAIRS = 10
 
 
-def data_section(folder: Path) -> dict[str, Any] | None:
-    """What the template needs; None where an older version left no such figures."""
+def problems(benchmark: str, dataset: str | None = None, revision: str | None = None) -> Benchmark | None:
+    """The benchmark that a report is about; None where it is no longer there: the figures of a run stay without."""
+    try:
+        return read_benchmark(benchmark_folder(benchmark, dataset, revision), needs=("prompt",))
+    except UserError:
+        return None
+
+
+def data_section(folder: Path, benchmark: str | None) -> dict[str, Any] | None:
+    """What the template needs; None where an older version left no such figures. Rows that were compared with other
+    problems than those of `benchmark` tell nothing of these: their figures are left out, and that is said.
+    """
     if not (folder / DATASET).is_file():
         return None
     found = read_json(folder / DATASET)
     if "histogram" not in found.get("lengths", {}):
         return None
-    contamination = found.get("contamination")
+    contamination, other = found.get("contamination"), ""
+    if contamination:
+        with_what = contamination.get("benchmark", {})
+        now = problems(benchmark) if benchmark else None
+        if now is None or with_what.get("digest") != now.digest:
+            contamination, other = None, with_what.get("name") or "an earlier one"
     return {
         "rows": found["rows"],
         "kept": found["kept"],
@@ -30,6 +49,7 @@ def data_section(folder: Path) -> dict[str, Any] | None:
         "lengths": {name: value for name, value in found["lengths"].items() if isinstance(value, int)},
         "kept_at": found["lengths"]["kept_at"],
         "histogram": Markup(bars(found["lengths"]["histogram"], found["max_length"])),
+        "compared_with_other": other,
         "contamination": contamination and contamination | {"worst": contamination["worst"][:_SHOWN_PAIRS]},
     }
 

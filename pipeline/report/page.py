@@ -16,8 +16,9 @@ from common.files import read_json, write_text
 from pipeline.recipe.schema import Recipe, resolved_yaml
 from pipeline.report.chart import Line, line_chart
 from pipeline.report.closing import key_figures, scores, shown
-from pipeline.report.data import data_section
+from pipeline.report.data import data_section, problems
 from pipeline.run.gate import Judgement
+from pipeline.run.graph import compared_rows
 from pipeline.run.records import RECORD
 from pipeline.run.runner import Result
 
@@ -73,7 +74,7 @@ def render(recipe: Recipe, results: Sequence[Result], verdict: Judgement | None)
         scores=scores(results),
         stages=[(result, key_figures(result)) for result in results],
         records=[read_json(folder / RECORD) for folder in folders.values()],
-        data=data_section(folders["data"]) if "data" in folders else None,
+        data=data_section(folders["data"], compared_rows(recipe).benchmark) if "data" in folders else None,
         loss=Markup(_loss(folders["train"])) if "train" in folders else "",
         grid=_grid(folders),
         examples=list(_examples(recipe, folders)),
@@ -111,6 +112,8 @@ def _examples(recipe: Recipe, folders: dict[str, Path]) -> Iterator[Example]:
     """A few completions of each kind, from as many problems as there are kinds of verdict."""
     if recipe.eval is None:
         return
+    found = problems(recipe.eval.benchmark, recipe.eval.dataset, recipe.eval.revision)
+    prompts = {problem.task_id: problem.prompt for problem in found.problems} if found else {}
     for name, model in _MODELS.items():
         if name not in folders:
             continue
@@ -121,9 +124,8 @@ def _examples(recipe: Recipe, folders: dict[str, Path]) -> Iterator[Example]:
                 continue
             for row in _varied([row for row in verdicts if row["passed"] == passed], count):
                 task, sample = row["task_id"], row["sample"]
-                prompt = Path(recipe.eval.benchmark) / f"{task}_prompt.txt"
-                text = prompt.read_text(encoding="utf-8", errors="replace") if prompt.is_file() else ""
-                shown_row = (passed, row["category"], str(row.get("detail") or ""), text, said.get((task, sample), ""))
+                words = (prompts.get(task, ""), said.get((task, sample), ""))
+                shown_row = (passed, row["category"], str(row.get("detail") or ""), *words)
                 yield Example(model, task, sample, *shown_row)
 
 

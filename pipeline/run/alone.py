@@ -20,8 +20,10 @@ from pipeline.recipe.source import Source
 from pipeline.run import checks
 from pipeline.run.fetching import is_remote_rows, local_folder, local_rows
 from pipeline.run.graph import CONFIGS, INPUTS, Step, identity_of
+from pipeline.run.inputs import check_benchmark
 from pipeline.run.records import RECORD, Digests, identity
 from pipeline.run.runner import Runner, child_env
+from pipeline.run.scores import with_wanted_k
 from pipeline.run.server import follow, start_server
 
 _HARDWARE = "hardware"
@@ -41,6 +43,7 @@ def stage_step(
         else:
             source.set(assignment.removeprefix(f"{stage}."))
     config = validate(CONFIGS[stage], source, Path.cwd())
+    check_benchmark(config)
     config = local_rows(config) if isinstance(config, DataConfig) else config
     hardware = validate(HardwareConfig, machine, Path.cwd())
     if _HARDWARE in INPUTS[stage].model_fields:
@@ -75,6 +78,7 @@ def run_alone(step: Step, hardware: HardwareConfig, debug: bool) -> int:
     final = step.final
     if final.exists() and (not final.is_dir() or any(final.iterdir())):
         if (final / RECORD).is_file() and read_json(final / RECORD)["fingerprint"] == step.fingerprint:
+            with_wanted_k(step, child_env(hardware, None, debug))
             log(f"{step.name}: kept ({final})")
             return 0
         raise UserError(

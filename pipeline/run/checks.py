@@ -1,55 +1,19 @@
-"""What a run needs of this machine, asked before any work: all that is missing, on one screen."""
+"""What a run needs of this machine and of its own settings, asked before any work."""
 
 import math
-import os
 import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from common.benchmark.folder import is_url
 from common.errors import UserError
 from models.config import HardwareConfig
 from pipeline.recipe.schema import Recipe
-from pipeline.run.fetching import is_remote_rows
 from pipeline.run.graph import Step, scores_base
 from pipeline.run.runner import is_done
 
 _SIMULATOR = ("iverilog", "vvp")
-
-
-def lacking(recipe: Recipe) -> list[str]:
-    """What the recipe names and this machine does not have, one line each."""
-    lines = [f"{key}: {path} does not exist" for key, path in _inputs(recipe) if not os.path.exists(path)]
-    model = Path(recipe.model.path)
-    if model.exists() and not (model / "config.json").is_file():
-        lines.append(f"model.path: {model} has no config.json; name a folder in Hugging Face layout")
-    return lines
-
-
-def check_paths(recipe: Recipe) -> None:
-    """Model, rows and benchmark exist: without them there is not even a fingerprint."""
-    lines = lacking(recipe)
-    if lines:
-        raise UserError(
-            "the recipe names what is not there\n" + "\n".join(f"  {line}" for line in lines),
-            fix="paths are relative to the recipe file; fetch a model with: hf download NAME --local-dir DIR",
-        )
-
-
-def _inputs(recipe: Recipe) -> list[tuple[str, str]]:
-    found = [("model.path", recipe.model.path)]
-    sources = enumerate(recipe.data.sources)
-    found += [(f"data.sources.{i}.path", source.path) for i, source in sources if not is_remote_rows(source.path)]
-    if recipe.train.adapter is not None:
-        found.append(("train.adapter", recipe.train.adapter))
-    if recipe.data.benchmark is not None:
-        found.append(("data.benchmark", recipe.data.benchmark))
-    if recipe.eval is not None:
-        if "://" not in recipe.eval.benchmark:
-            found.append(("eval.benchmark", recipe.eval.benchmark))
-        if recipe.eval.gate.baseline not in (None, "base"):
-            found.append(("eval.gate.baseline", recipe.eval.gate.baseline))
-    return found
 
 
 def check_hardware(hardware: HardwareConfig) -> None:
@@ -72,9 +36,15 @@ def check_sense(recipe: Recipe) -> None:
     if recipe.train.init == "random" and recipe.train.method == "lora":
         raise UserError("an adapter needs a trained base", where="train.init", fix="write init: base, or method: full")
     data, scored = recipe.data, recipe.eval
-    if data.contamination in ("drop", "error") and not (data.benchmark or (scored and "://" not in scored.benchmark)):
+    if data.contamination in ("drop", "error") and not (data.benchmark or (scored and not is_url(scored.benchmark))):
         what = f"contamination: {data.contamination} compares with a benchmark, and there is none on this machine"
         raise UserError(what, where="data.contamination", fix="name a folder as data.benchmark")
+    if scored and scored.completions is None and scored.max_tokens >= recipe.serve.max_length:
+        raise UserError(
+            f"answers of up to {scored.max_tokens} tokens leave no room for a prompt in {recipe.serve.max_length}",
+            where="eval.max_tokens",
+            fix="lower it, or raise serve.max_length, which holds prompt and answer",
+        )
     gate = recipe.eval.gate if recipe.eval else None
     if gate and gate.max_drop is not None and gate.baseline == "base" and not scores_base(recipe):
         raise UserError(
@@ -82,6 +52,18 @@ def check_sense(recipe: Recipe) -> None:
             where="eval.gate.max_drop",
             fix="set eval.score_base, name another eval.gate.baseline, or gate on min alone",
         )
+
+
+def doubts(recipe: Recipe) -> list[tuple[str, str]]:
+    """(dotted key, sentence) of settings that a run would take and that a person hardly means."""
+    train, found = recipe.train, []
+    if train.steps is not None and train.warmup_steps >= train.steps:
+        what = f"{train.warmup_steps} steps of warm-up in a run of {train.steps}: learning_rate is never reached"
+        found.append(("train.warmup_steps", what))
+    if recipe.data.max_length > recipe.serve.max_length:
+        what = f"rows of up to {recipe.data.max_length} tokens are trained, the server takes {recipe.serve.max_length}"
+        found.append(("serve.max_length", what))
+    return found
 
 
 def check_simulator() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from common.benchmark.folder import benchmark_folder, is_url
 from common.schema import Section
 from convert import config as convert_config
 from data import config as data_config
@@ -44,7 +45,7 @@ NOT_IN_FINGERPRINT: dict[str, frozenset[str]] = {
     "train": frozenset({"keep_checkpoints", "log_every"}),
     "convert": frozenset(),
     "serve": frozenset({"host", "port", "max_waiting", "drain_seconds"}),
-    "eval": frozenset({"gate", "simulators", "score_base", "request_timeout_s", "concurrency"}),
+    "eval": frozenset({"gate", "k", "simulators", "score_base", "request_timeout_s", "concurrency"}),
     "hardware": frozenset({"compile_cache"}),
 }
 WEIGHTS = ".safetensors"
@@ -135,9 +136,9 @@ def plan(recipe: Recipe, runs: Path, digests: Digests) -> tuple[Step, ...]:
 def compared_rows(recipe: Recipe) -> data_config.DataConfig:
     """The data section, its rows compared with the problems they will be scored on."""
     scored, data = recipe.eval, recipe.data
-    if data.benchmark is not None or data.contamination == "off" or scored is None or "://" in scored.benchmark:
+    if data.benchmark is not None or data.contamination == "off" or scored is None or is_url(scored.benchmark):
         return data
-    return data.model_copy(update={"benchmark": str(Path(scored.benchmark) / (scored.dataset or ""))})
+    return data.model_copy(update={"benchmark": str(benchmark_folder(scored.benchmark, scored.dataset).path)})
 
 
 def scores_base(recipe: Recipe) -> bool:

@@ -21,6 +21,7 @@ from pipeline.run import children
 from pipeline.run.children import ChildFailed
 from pipeline.run.graph import RESUMES, Step
 from pipeline.run.records import RECORD, now, write_record
+from pipeline.run.scores import with_wanted_k
 from pipeline.run.server import METRICS, SCRATCH, Server, check_alive, scratch_server, start_server
 
 LOCK, JOB = ".lock", "job.json"
@@ -106,6 +107,7 @@ class Runner:
             servers: dict[str, Server] = {}
             for step in steps:
                 if is_done(step):
+                    with_wanted_k(step, self.env)
                     log(f"{step.name}: kept ({step.fingerprint})")
                     results.append(read_result(step))
                     continue

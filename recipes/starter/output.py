@@ -9,7 +9,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from common.files import new_folder, write_text
+from common.benchmark import problems as posed
+from common.benchmark import verilog_eval
+from common.files import write_text
 from recipes.starter.problem import Problem
 from recipes.starter.split import held_out, train_problems
 
@@ -112,12 +114,11 @@ def write_rows(path: Path, values: Iterable[dict[str, Any]]) -> None:
 
 def write_benchmark(folder: Path) -> None:
     """Write the held-out problems in VerilogEval v2's layout into a new or empty folder."""
-    with new_folder(folder) as out:
-        for number, problem in enumerate(held_out(), start=1):
-            stem = out / f"Prob{number:03d}_{problem.name}"
-            for ending, text in (
-                ("prompt.txt", problem.prompt()),
-                ("ref.sv", problem.code("RefModule")),
-                ("test.sv", problem.testbench()),
-            ):
-                Path(f"{stem}_{ending}").write_text(text, encoding="utf-8")
+    numbered = enumerate(held_out(), start=1)
+    verilog_eval.write(folder, (_posed(number, problem) for number, problem in numbered))
+
+
+def _posed(number: int, problem: Problem) -> posed.Problem:
+    """The problem as a benchmark states it."""
+    task = f"Prob{number:03d}_{problem.name}"
+    return posed.Problem(task, problem.prompt(), problem.code("RefModule"), problem.testbench())

@@ -130,11 +130,11 @@ def test_what_the_parent_ignores_or_holds_back_reaches_the_child(number: signal.
         parent.kill()
 
 
-def _answered(folder: Path, job: str | None, **env: str) -> tuple[int, str, str]:
+def _answered(module: str, folder: Path, job: str | None, **env: str) -> tuple[int, str, str]:
     words = [] if job is None else [folder / "job.json"]
     (folder / "job.json").write_text(job or "")
     child = process.start(
-        "eval.score.gate", *words, with_parent=True, env={**os.environ, **env}, stdout=subprocess.PIPE, stderr=-1
+        module, *words, with_parent=True, env={**os.environ, **env}, stdout=subprocess.PIPE, stderr=-1
     )
     out, err = child.communicate()
     return child.returncode, out.decode(), err.decode()
@@ -142,14 +142,16 @@ def _answered(folder: Path, job: str | None, **env: str) -> tuple[int, str, str]
 
 def test_how_a_child_answers(tmp_path: Path) -> None:
     """JSON for people's programs; a user's error is one screen, and a traceback is for those who ask for it."""
-    (tmp_path / "summary.json").write_text(json.dumps({"pass@1": 0.5, "per_problem": {}}))
-    code, out, err = _answered(tmp_path, json.dumps({"run": str(tmp_path), "config": {"min": 0.6}}))
+    score = {"pass@1": 0.5, "per_problem": {"a": 1}, "per_problem_samples": {"a": 2}}
+    (tmp_path / "summary.json").write_text(json.dumps(score))
+    code, out, err = _answered("eval.score.gate", tmp_path, json.dumps({"run": str(tmp_path), "config": {"min": 0.6}}))
     assert code == 1 and json.loads(out)["passed"] is False and err == ""
-    code, out, err = _answered(tmp_path, json.dumps({"run": "nowhere"}))
+    other, nowhere = "eval.score.rescore", json.dumps({"run": "nowhere", "config": {"benchmark": "b"}})
+    code, out, err = _answered(other, tmp_path, nowhere)
     assert (code, out) == (2, "") and err.startswith("error: no score here") and "Traceback" not in err
-    code, out, err = _answered(tmp_path, json.dumps({"run": "nowhere"}), TAPEOUT_DEBUG="1")
+    code, out, err = _answered(other, tmp_path, nowhere, TAPEOUT_DEBUG="1")
     assert (code, out) == (2, "") and "Traceback" in err
-    code, out, err = _answered(tmp_path, None)
+    code, out, err = _answered(other, tmp_path, None)
     assert (code, out) == (2, "") and "one job file is needed" in err
-    code, out, err = _answered(tmp_path, "{")
+    code, out, err = _answered(other, tmp_path, "{")
     assert (code, out) == (1, "") and "unexpected JSONDecodeError" in err and "Traceback" not in err

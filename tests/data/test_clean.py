@@ -13,7 +13,7 @@ from common.errors import UserError
 from data.config import DataConfig
 from data.formats import Example
 from data.screen.compile_check import SILENCE_S, compiling, design_of
-from data.screen.contamination import Benchmark
+from data.screen.contamination import BenchmarkIndex
 from data.screen.near import BINS, GROUP, NearDuplicates, rows_per_band, signature
 from data.screen.rtl import modules, runs
 
@@ -167,7 +167,7 @@ def test_a_benchmark_without_problems_is_an_error(
     with pytest.raises(UserError, match="compares with a benchmark, and there is none") as caught:
         prepare(rows_file([CLEAN]), form="prompt-completion", contamination="drop")
     assert caught.value.where == "data.contamination"
-    assert Benchmark(benchmark_folder).names == sorted(PROMPTS)
+    assert BenchmarkIndex(benchmark_folder).names == sorted(PROMPTS)
 
 
 GOOD = "module TopModule(input a, output b);\n  helper h(.x(a), .y(b));\nendmodule"

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from common.benchmark.layouts import load_benchmark
+from common.benchmark.problems import Benchmark
 from common.errors import UserError
 from eval import client as client_module
-from eval.benchmarks.layout import Benchmark, load_benchmark
 from eval.client import Client, seed_of
 from eval.config import EvalConfig
 from eval.journal import Sample

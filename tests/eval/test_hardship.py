@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from eval.benchmarks.layout import load_benchmark
+from common.benchmark.layouts import load_benchmark
 from eval.config import EvalConfig, EvalInputs
 from eval.grade.simulate import Simulator, Verdict
 from eval.grade.worker_pool import workers

@@ -65,11 +65,11 @@ def test_remat_and_unrolling_change_no_gradient(make_model: MakeModel) -> None:
     tokens, positions, segments = plain(tokens_of(1))
 
     def grads(remat: Remat, scan: bool) -> nnx.State:
-        def loss(trained: nnx.State) -> jax.Array:
+        def loss(trained: nnx.State, frozen: nnx.State) -> jax.Array:
             out = nnx.merge(graph, trained, frozen)(tokens, positions, segments, remat, scan)
             return jnp.mean(jax.nn.logsumexp(out, axis=-1))
 
-        return jax.jit(jax.grad(loss))(trained)
+        return jax.jit(jax.grad(loss))(trained, frozen)
 
     want = grads("none", False)
     for remat in ("none", "full", "dots"):

@@ -101,9 +101,9 @@ def test_missing_files_are_listed_together(small: Path, tmp_path: Path, tapeout)
     done = tapeout("run", small, "--set", "model.path=nowhere")
     assert done.stderr == (
         "error: the recipe names what is not there\n"
-        "  model.path: nowhere does not exist\n"
-        "  data.sources.0.path: rows.jsonl does not exist\n"
-        "  eval.benchmark: benchmark does not exist\n"
+        "  --set model.path=nowhere: model.path: nowhere does not exist\n"
+        "  small.yaml:6: data.sources.0.path: rows.jsonl does not exist\n"
+        "  small.yaml:19: eval.benchmark: benchmark does not exist\n"
         "  to do: paths are relative to the recipe file; fetch a model with: hf download NAME --local-dir DIR\n"
     )
     assert_user_error(done)
@@ -154,6 +154,9 @@ def test_debug_shows_the_traceback(small: Path, tapeout):
         (("gate", "nowhere"), "no score here"),
         (("gate", "nowhere", "--min", "2"), "min: must be less than or equal to 1, not 2.0"),
         (("copy", "quickstart", "small.yaml"), "this file exists"),
+        (("serve", "small.yaml", "--port", "70000"), "--set serve.port=70000: serve.port: must be less than"),
+        (("serve", "small.yaml", "--port", "8000"), "serve reads what data makes, and that is not there"),
+        (("gate", "small.yaml", "--min", "nan"), "min: must be a finite number"),
     ],
 )
 def test_wrong_arguments(small: Path, tapeout, arguments: tuple[str, ...], said: str):
@@ -169,20 +172,56 @@ def test_check_prints_what_can_be_read_back(small: Path, tmp_path: Path, tapeout
 
 
 def test_check_says_what_this_machine_lacks(small: Path, tapeout):
-    done = tapeout("check", small, "--set", "model.path=nowhere")
+    done = tapeout("check", small, "--set", "model.path=nowhere", "--set", "train.warmup_steps=1")
     assert done.returncode == 0
-    assert done.stderr == "to run it here: model.path: nowhere does not exist\n"
+    assert done.stderr == "to run it here: --set model.path=nowhere: model.path: nowhere does not exist\n"
 
 
-@pytest.mark.parametrize("arguments", [("inspect", str(MODEL)), ("schema",), ("recipes",), ("check", "small.yaml")])
-def test_a_reader_that_has_had_enough(small: Path, tmp_path: Path, command: list[str], arguments: tuple[str, ...]):
-    """`| head`, which is gone before the first line."""
-    ours, theirs = os.pipe()
-    os.close(ours)
-    with os.fdopen(theirs, "wb") as closed:
-        words, env = [*command, *arguments], {**os.environ, "PYTHONPATH": str(MODEL.parents[2])}
-        done = subprocess.run(words, cwd=tmp_path, env=env, stdout=closed, stderr=subprocess.PIPE, check=False)
-    assert (done.returncode, done.stderr) == (0, b"")
+@pytest.mark.parametrize(
+    ("sets", "said"),
+    [
+        (["train.lora.targets=[q, router]"], "train.lora.targets: this model has no router; it has down, gate_up"),
+        (["serve.max_length=64", "eval.max_tokens=64"], "64 tokens leave no room for a prompt in 64"),
+        (["hardware.mesh={fsdp: 0}"], "hardware.mesh.fsdp: must be greater than or equal to 1, not 0"),
+    ],
+)
+def test_check_finds_what_no_run_can_do(small: Path, tmp_path: Path, tapeout, sets: list[str], said: str):
+    options = [word for assignment in sets for word in ("--set", assignment)]
+    for command in ("check", "run"):
+        assert_user_error(tapeout(command, small, *options), said)
+    assert not list(tmp_path.glob("runs/small/*/*/record.json"))
+
+
+def test_check_knows_the_family(small: Path, tmp_path: Path, tapeout):
+    model = Path(shutil.copytree(MODEL, tmp_path / "model"))
+    config = json.loads((model / "config.json").read_text())
+    for change, said in (
+        ({"model_type": "mamba"}, "model_type 'mamba' is not known"),
+        ({"hidden_size": None}, "config"),
+    ):
+        (model / "config.json").write_text(json.dumps(config | change))
+        refused = tapeout("check", small, "--set", "model.path=model")
+        assert_user_error(refused, "--set model.path=model: model.path: ", said)
+    (model / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 200}))
+    warned = tapeout("check", small, "--set", "model.path=model")
+    assert warned.returncode == 0
+    assert "warning: small.yaml:7: data.max_length: 256 tokens, and the model was made for 200" in warned.stderr
+
+
+def test_check_warns_of_what_is_hardly_meant(small: Path, tapeout):
+    done = tapeout("check", small, "--set", "serve.max_length=128")
+    assert done.returncode == 0 and "train.warmup_steps: 10 steps of warm-up in a run of 6" in done.stderr
+    assert "--set serve.max_length=128: serve.max_length: rows of up to 256 tokens" in done.stderr
+    assert tapeout("check", small, "--set", "train.warmup_steps=2").stderr == ""
+
+
+def test_a_benchmark_that_leads_elsewhere_stops_before_its_digest(small: Path, tmp_path: Path, tapeout):
+    """A link to a file without an end: whoever digests it never returns."""
+    (tmp_path / "benchmark" / "notes").symlink_to("/proc/self/mem")
+    done = tapeout("run", small)
+    assert_user_error(done, "small.yaml:19: eval.benchmark: a symbolic link that leaves the checkout")
+    flags = ("--benchmark", "benchmark", "--completions", "rows.jsonl", "--out", "x")
+    assert_user_error(tapeout("eval", *flags), "a symbolic link that leaves the checkout")
 
 
 @pytest.mark.parametrize("arguments", ["recipes", f"inspect {MODEL}", "check quickstart"])
@@ -198,7 +237,8 @@ def test_a_working_folder_that_was_deleted(tmp_path: Path, command: list[str], a
 def test_recipes_copy_and_schema(tmp_path: Path, tapeout):
     assert "quickstart" in tapeout("recipes").stdout
     assert tapeout("copy", "quickstart", "mine.yaml").returncode == 0
-    assert tapeout("check", "mine.yaml").stdout == tapeout("check", "quickstart").stdout
+    mine, shipped = (tapeout("check", name).stdout for name in ("mine.yaml", "quickstart"))
+    assert mine == shipped.replace("name: quickstart", "name: mine", 1)
     assert json.loads(tapeout("schema").stdout)["title"] == "Recipe"
 
 

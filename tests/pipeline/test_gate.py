@@ -107,8 +107,98 @@ def test_reports_for_machines(scores: tuple[Path, Path], tmp_path: Path) -> None
     assert (
         text.startswith("### Eval gate: FAILED") and "| pass@1 | 0.500 |" in text and "| difference | -0.083 |" in text
     )
-    assert _tapeout("gate", run, *options).returncode == 0
+    assert f"- run: `{run}`" in text and f"- baseline: `{base}`" in text
+    named = {each.get("name"): each.get("value") for each in suite.iter("property")}
+    assert named == {"run": str(run), "baseline": str(base)} and f"  run: {run}\n  baseline: {base}" in done.stdout
+    assert _tapeout("gate", run, "--min", "0.1", *options).returncode == 0
     assert "passed" in markdown.read_text() and xml.fromstring(junit.read_bytes()).get("failures") == "0"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "nothing to hold the score against"),
+        (("--max-drop", "0.1"), "no baseline to have dropped from"),
+        (("--baseline", "nowhere"), "no score here"),
+        (("--baseline", "{damaged}"), "not a summary"),
+        (("--baseline", "{other}"), "different benchmarks"),
+        (("--min", "2"), "must be less than or equal to 1"),
+    ],
+)
+def test_no_answer_is_reported_too(
+    scores: tuple[Path, Path], tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    run, base = scores
+    (tmp_path / "damaged.json").write_text("{")
+    other = json.loads((base / "summary.json").read_text()) | {"benchmark_digest": "other", "benchmark": "\x1b[2J"}
+    (tmp_path / "other.json").write_text(json.dumps(other))
+    places = {name: str(tmp_path / f"{name}.json") for name in ("damaged", "other")}
+    junit, markdown = tmp_path / "gate.xml", tmp_path / "gate.md"
+    junit.write_text("yesterday's")
+    done = _tapeout("gate", run, *(a.format(**places) for a in arguments), "--junit", junit, "--markdown", markdown)
+    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr and not done.stdout
+    suite = xml.fromstring(junit.read_bytes())
+    error = suite.find("testcase/error")
+    assert suite.get("errors") == "1" and error is not None and said in str(error.text)
+    assert markdown.read_text().startswith("### Eval gate: could not be judged") and said in markdown.read_text()
+
+
+def test_a_baseline_alone_lets_no_drop_pass(scores: tuple[Path, Path]) -> None:
+    run, base = scores
+    dropped = _tapeout("gate", run, "--baseline", base)
+    assert dropped.returncode == 1 and "MORE than the 0.000 allowed" in dropped.stdout
+    assert _tapeout("gate", base, "--baseline", run).returncode == 0
+    assert _tapeout("gate", run, "--baseline", base, "--min", "0.1").returncode == 1, "min takes nothing back"
+
+
+def test_a_recipes_folder_is_its_score_as_it_is_now(small: Path, tapeout: Callable[..., Any], tmp_path: Path) -> None:
+    """Two recipes take turns under one name: what counts is which of them ran last, not which was scored last."""
+    tasks = [path.name.removesuffix("_ref.sv") for path in sorted((tmp_path / "benchmark").glob("*_ref.sv"))]
+    for name, passing in (("good", len(tasks)), ("bad", 1)):
+        rows = [
+            {"task_id": task, "sample": i, "completion": _reference(task) if number < passing else "no"}
+            for number, task in enumerate(tasks)
+            for i in range(2)
+        ]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def run(name: str, *more: str) -> str:
+        done = tapeout("run", "small.yaml", "--from", "eval", "--set", f"eval.completions={name}.jsonl", *more)
+        assert done.returncode == 0, done.stderr
+        return done.stderr
+
+    run("good")
+    gate = ("gate", "runs/small", "--min", "0.9")
+    assert tapeout(*gate).returncode == 0
+    run("bad")
+    failed = tapeout(*gate)
+    assert failed.returncode == 1
+    assert "eval: kept" in run("good")
+    passed = tapeout(*gate)
+    assert passed.returncode == 0 and passed.stdout.splitlines()[-1] != failed.stdout.splitlines()[-1]
+    current = passed.stdout.splitlines()[-1].removeprefix("  run: ")
+    assert (tmp_path / current / "summary.json").is_file()
+    saved = tapeout("baseline", "save", "runs/small")
+    assert saved.returncode == 0 and current in saved.stderr and "pass@1 1.000" in saved.stderr
+    assert tapeout("show", "runs/small", tasks[1]).stdout.startswith(f"run: {current}\n")
+
+    again = run("good", "--set", "eval.k=[2]")
+    assert "pass@k computed anew" in again and "eval: kept" in again and "pass@2" in again
+    summary = json.loads((tmp_path / current / "summary.json").read_text())
+    assert summary["pass@2"] == 1.0 and "pass@1" not in summary and "pass@1" not in summary["intervals"]
+    record = json.loads((tmp_path / current / "record.json").read_text())
+    assert record["config"]["k"] == [2] and record["metrics"]["pass@2"] == 1.0 and "pass@1" not in record["metrics"]
+    assert tapeout(*gate).returncode == 0 and "anew" not in run("good", "--set", "eval.k=[2]")
+    assert "anew" in run("good")
+
+    (tmp_path / "small.yaml").write_text(small.read_text() + "  temperature: 0.1\n")
+    assert "small.yaml has changed since it ran" in tapeout(*gate).stderr
+    stopped = tapeout("run", "small.yaml", "--from", "eval", "--set", "eval.completions=rows.jsonl")
+    assert stopped.returncode == 2
+    unscored = tapeout(*gate)
+    assert unscored.returncode == 2 and "has no score (eval) yet" in unscored.stderr and current in unscored.stderr
+    (tmp_path / "runs" / "small" / "current.json").write_text("{")
+    assert "2 scores" in tapeout(*gate).stderr
 
 
 def test_noise_is_settled_by_more_samples(scores: tuple[Path, Path], tmp_path: Path) -> None:

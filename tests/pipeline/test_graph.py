@@ -39,6 +39,7 @@ def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
         ("eval.samples=3", EVALS),
         ("eval.temperature=0.5", EVALS),
         ("eval.simulators=1", set()),
+        ("eval.k=[1]", set()),
         ("eval.gate.min=0.9", set()),
         ("description=other words", set()),
     ],

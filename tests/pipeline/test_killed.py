@@ -24,7 +24,7 @@ print(_Worker().ask("module m; wire w; " + "assign w = w + 1; " * 2_000_000 + "e
 """
 SIMULATE = """
 import asyncio
-from eval.benchmarks.layout import load_benchmark
+from common.benchmark.layouts import load_benchmark
 from eval.grade.simulate import Simulator
 from eval.grade.worker_pool import workers
 from eval.sandbox.run import Limits, find_confinement

@@ -8,6 +8,7 @@ import pytest
 from common.errors import UserError
 from pipeline.cli.copying import copied
 from pipeline.recipe.schema import Recipe, find_recipe, load_recipe, resolved_yaml, shipped_folder, shipped_recipes
+from pipeline.recipe.suggest import KEYS, VALUES, names_of
 
 GOLDEN = Path(__file__).parent / "golden"
 MINIMAL = """\
@@ -50,14 +51,37 @@ def test_the_resolved_form_reads_back_as_itself(name: str, tmp_path: Path):
 
 @pytest.mark.parametrize("name", sorted(shipped_recipes()))
 def test_a_copy_is_the_same_recipe(name: str, tmp_path: Path):
-    text = copied(find_recipe(name))
-    assert load_recipe(written(tmp_path, text)) == load_recipe(name)
+    text, called = copied(find_recipe(name), tmp_path / "one.yaml")
+    assert called == "one"
+    assert load_recipe(written(tmp_path, text)) == load_recipe(name, ["name=one"])
     assert text.splitlines()[0] == find_recipe(name).read_text(encoding="utf-8").splitlines()[0]
 
 
 def test_a_copy_of_a_users_recipe_names_its_files_absolutely(tmp_path: Path):
     (tmp_path / "rows.jsonl").touch()
-    assert f'path: "{tmp_path}/rows.jsonl"' in copied(Path(written(tmp_path, MINIMAL)))
+    assert f'path: "{tmp_path}/rows.jsonl"' in copied(Path(written(tmp_path, MINIMAL)), tmp_path / "two.yaml")[0]
+
+
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [
+        ("mine.yaml", "mine"),
+        ("one.yaml", "one-copy"),
+        ("1e5.yaml", "1e5"),
+        ("010.yaml", "010"),
+        ("true.yaml", "true"),
+        ("my first try!.yaml", "my-first-try-"),
+        ("ünü.yaml", "n-"),
+        ("...yaml", "recipe"),
+    ],
+)
+@pytest.mark.parametrize("spelled", ["name: one", "name:   'one'  # its name", '"name": "one"'])
+def test_a_copy_has_a_name_of_its_own(tmp_path: Path, target: str, name: str, spelled: str):
+    original = Path(written(tmp_path, MINIMAL.replace("name: one", spelled)))
+    text, called = copied(original, tmp_path / target)
+    assert called == name
+    (tmp_path / "copy.yaml").write_text(text, encoding="utf-8")
+    assert load_recipe(str(tmp_path / "copy.yaml")) == load_recipe(str(original), [f"name='{name}'"])
 
 
 def test_paths_are_beside_the_recipe_or_shipped(tmp_path: Path):
@@ -94,7 +118,7 @@ def test_every_problem_is_reported_at_once(tmp_path: Path):
     assert problems(written(tmp_path, text)) == "\n".join(
         [
             "7 problems in one.yaml",
-            "  one.yaml:8: train.method: must be 'lora' or 'full', not \"lorra\"",
+            "  one.yaml:8: train.method: must be 'lora' or 'full', not \"lorra\"; did you mean lora?",
             "  one.yaml:11: train.lora.rank: must be greater than or equal to 1, not 0",
             "  one.yaml:10: train.lora.rnak: unknown key; did you mean train.lora.rank?",
             '  one.yaml:12: train.steps: must be a valid integer, not "3"',
@@ -125,7 +149,8 @@ def test_every_problem_is_reported_at_once(tmp_path: Path):
         (
             "hardware.mesh={tpp: 4}",
             "a problem in one.yaml\n"
-            "  --set hardware.mesh={tpp: 4}: hardware.mesh.tpp: must be 'data', 'fsdp' or 'tp', not \"tpp\"",
+            "  --set hardware.mesh={tpp: 4}: hardware.mesh.tpp: must be 'data', 'fsdp' or 'tp', not \"tpp\"; "
+            "did you mean tp?",
         ),
         (
             "eval={benchmark: b, k: [9]}",
@@ -167,6 +192,41 @@ def test_a_wrong_set_names_itself(tmp_path: Path, assignment: str, message: str)
 )  # fmt: skip
 def test_a_wrong_file_names_its_line(tmp_path: Path, text: str, message: str):
     assert problems(written(tmp_path, text)) == message
+
+
+@pytest.mark.parametrize(
+    ("assignment", "meant"),
+    [
+        ("train.lr=1", "train.learning_rate"),
+        ("lr=1", "train.learning_rate"),
+        ("train.r=8", "train.lora.rank"),
+        ("lora.rank=8", "train.lora"),
+        ("train.lora.target_modules=[q]", "train.lora.targets"),
+        ("train.max_grad_norm=1", "train.clip_norm"),
+        ("data.max_seq_length=1", "data.max_length"),
+        ("serve.max_model_len=1", "serve.max_length"),
+        ("eval.max_new_tokens=1", "eval.max_tokens"),
+        ("model.name_or_path=x", "model.path"),
+        ("evaluation=1", "eval"),
+        ("train.batchsize=1", "train.batch_size"),
+        ("train.lora.targets=[q_proj]", "q"),
+        ("train.lora.targets=[v_proj]", "kv"),
+        ("train.lora.targets=[model.layers.0.mlp.up_proj]", "gate_up"),
+        ("model.dtype=bf16", "bfloat16"),
+        ("model.dtype=flaot32", "float32"),
+        ("convert.verify=true", "on"),
+    ],
+)
+def test_suggestions_fit(tmp_path: Path, assignment: str, meant: str):
+    assert f"did you mean {meant}?" in problems(written(tmp_path, MINIMAL), assignment)
+
+
+def test_a_synonym_is_of_a_key_that_there_is():
+    """Each value of the tables is a name of the schema or one of its choices, so that a renamed key is noticed."""
+    names = {name[-1] for name in names_of(Recipe, ())}
+    assert set(KEYS.values()) <= names
+    written = json.dumps(Recipe.model_json_schema())
+    assert all(f'"{value}"' in written for value in VALUES.values())
 
 
 def test_a_misspelt_recipe_is_guessed():

@@ -152,6 +152,18 @@ def test_the_closing_table_is_plain_text(run: tuple[Recipe, list[Result]], capsy
     ]
 
 
+def test_prompts_are_read_where_the_recipe_says(small: Path, tmp_path: Path):
+    """In a dataset of a checkout, too."""
+    (tmp_path / "checkout").mkdir()
+    (tmp_path / "benchmark").rename(tmp_path / "checkout" / "dataset_x")
+    (tmp_path / "checkout" / "dataset_x" / "Prob001_a_prompt.txt").write_text("words of the dataset", encoding="utf-8")
+    recipe = load_recipe(str(small), ["eval.benchmark=checkout", "eval.dataset=dataset_x"])
+    (step,) = [step for step in plan(recipe, tmp_path / "runs", Digests()) if step.name == "eval"]
+    store(step)
+    html = write_report(recipe, tmp_path / "runs" / "small", [read_result(step)], None).read_text(encoding="utf-8")
+    assert "words of the dataset" in html
+
+
 def test_figures_that_a_stage_does_not_report_are_left_out(run: tuple[Recipe, list[Result]]):
     _, results = run
     by_name = {result.step.name: result for result in results}

@@ -7,7 +7,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pipeline.recipe.schema import load_recipe
+from common.benchmark.layouts import load_benchmark
+from pipeline.recipe.schema import load_recipe, shipped_folder
 from pipeline.report.data import bars, data_section
 from pipeline.report.page import write_report
 from pipeline.run.graph import plan
@@ -44,17 +45,33 @@ def test_bars_stand_for_the_counts() -> None:
 
 
 def test_the_section_is_read_from_the_stage(tmp_path: Path) -> None:
-    assert data_section(tmp_path) is None
+    assert data_section(tmp_path, None) is None
     worst = [{"similarity": 0.9, "where": "f:1", "problem": f"Prob{i}", "of": "rtl", "excerpt": "x"} for i in range(30)]
-    found = {**DATASET, "contamination": {"limit": 0.8, "rows": 1, "problems": 1, "worst": worst}}
+    benchmark = str(shipped_folder() / "assets" / "starter" / "benchmark")
+    compared = {"name": "benchmark", "digest": load_benchmark(benchmark).digest}
+    found = {
+        **DATASET,
+        "contamination": {"benchmark": compared, "limit": 0.8, "rows": 1, "problems": 1, "worst": worst},
+    }
     (tmp_path / "dataset.json").write_text(json.dumps(found))
-    section = data_section(tmp_path)
+    section = data_section(tmp_path, benchmark)
     assert section is not None and section["lengths"] == {"p50": 20, "max": 90}
     assert len(section["contamination"]["worst"]) == 10 and section["dropped"] == DATASET["dropped"]
-    assert re.search(r"<svg .*</svg>", section["histogram"])
+    assert re.search(r"<svg .*</svg>", section["histogram"]) and not section["compared_with_other"]
+    for now, said in (
+        (None, compared),
+        (str(tmp_path / "gone"), compared),
+        (benchmark, {}),
+        (benchmark, {"name": "x"}),
+    ):
+        found["contamination"]["benchmark"] = said
+        (tmp_path / "dataset.json").write_text(json.dumps(found))
+        section = data_section(tmp_path, now)
+        assert section is not None and section["contamination"] is None
+        assert section["compared_with_other"] == said.get("name", "an earlier one")
     older = {name: value for name, value in DATASET.items() if name != "lengths"} | {"lengths": {"p50": 2}}
     (tmp_path / "dataset.json").write_text(json.dumps(older))
-    assert data_section(tmp_path) is None
+    assert data_section(tmp_path, benchmark) is None
 
 
 def test_the_page_shows_the_data(small: Path, tmp_path: Path) -> None:
@@ -64,11 +81,22 @@ def test_the_page_shows_the_data(small: Path, tmp_path: Path) -> None:
     step.final.mkdir(parents=True)
     pair = {"similarity": 0.914, "where": "rows.jsonl:7", "problem": "Prob042_x", "of": "rtl", "excerpt": "<b> & so"}
     found = {**DATASET, "windowed": {"rows": 1, "windows": 3}}
-    found["contamination"] = {"limit": 0.8, "rows": 1, "problems": 1, "worst": [pair]}
+    digest = load_benchmark(str(tmp_path / "benchmark")).digest
+    found["contamination"] = {
+        "benchmark": {"name": "benchmark", "digest": digest},
+        "limit": 0.8,
+        "rows": 1,
+        "problems": 1,
+        "worst": [pair],
+    }
     (step.final / "dataset.json").write_text(json.dumps(found))
     record = {"stage": step.name, "fingerprint": step.fingerprint, "identity": step.identity}
     write_record(step.final, record, "2026-01-01T00:00:00", 1.0, {"rows": 12, "kept": 9})
     html = write_report(recipe, tmp_path / "runs" / "small", [read_result(step)], None).read_text(encoding="utf-8")
+    other = (tmp_path / "benchmark" / "Prob001_alu_16_prompt.txt").write_text("another problem")
+    assert other and "Prob042_x" not in write_report(
+        recipe, tmp_path / "runs" / "small", [read_result(step)], None
+    ).read_text(encoding="utf-8")
     for words in ("Prob042_x", "0.91", "rows.jsonl:7", "&lt;b&gt; &amp; so", "too long", "1 cut into 3 windows"):
         assert words in html
     assert len(re.findall("<rect", html)) == 8 and "packing efficiency 98.0 %" in html

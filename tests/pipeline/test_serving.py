@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -42,6 +43,16 @@ def test_a_server_from_flags_alone_serves_until_it_is_stopped(tmp_path: Path, st
     assert child.wait() == 0
     assert is_closed(url)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_recipe_is_served_at_a_port(small: Path, start: Start, tapeout):
+    assert tapeout("run", small, "--to", "convert").returncode == 0
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    url = announced(start("serve", small, "--port", str(port)))
+    assert url == f"http://127.0.0.1:{port}/v1"
+    assert [model["id"] for model in httpx.get(f"{url}/models").json()["data"]] == ["small"]
 
 
 def test_a_served_base_does_not_outlive_its_eval(small: Path, tmp_path: Path, start: Start, tapeout):

@@ -83,5 +83,5 @@ def test_a_request_for_no_tokens_needs_no_slot() -> None:
 
 
 def test_no_array_library_is_loaded() -> None:
-    code = "import sys, serve.scheduler; print([m for m in ('jax', 'numpy', 'torch') if m in sys.modules])"
+    code = "import sys, serve.engine.scheduler; print([m for m in ('jax', 'numpy', 'torch') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

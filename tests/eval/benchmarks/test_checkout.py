@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from common.benchmark.layouts import load_benchmark, read_benchmark
 from common.errors import UserError
-from eval.benchmarks.checkout import benchmark_folder as folder_of
-from eval.benchmarks.layout import load_benchmark
+from eval.benchmarks.checkout import fetched_folder as folder_of
+from eval.benchmarks.graded import open_benchmark
 from eval.config import EvalConfig
 from tests.eval.benchmarks.git_http import repository_over_http
 
@@ -43,21 +44,21 @@ def _config(repository: Path, revision: str | None) -> EvalConfig:
 
 
 def test_a_revision_is_what_is_scored(repository: Path, benchmark_folder: Path) -> None:
-    first = load_benchmark(str(folder_of(_config(repository, "v1"))))
+    first = read_benchmark(folder_of(_config(repository, "v1")))
     assert first.digest == load_benchmark(str(benchmark_folder)).digest
     for revision in (_git(repository, "rev-parse", "HEAD"), _git(repository, "rev-parse", "--short", "HEAD")):
-        second = load_benchmark(str(folder_of(_config(repository, revision))))
+        second = read_benchmark(folder_of(_config(repository, revision)))
         assert second.problems[0].prompt == "other words\n"
 
 
 def test_once_fetched_the_source_may_be_gone(repository: Path) -> None:
     kept = folder_of(_config(repository, "v1"))
     shutil.rmtree(repository)
-    assert folder_of(_config(repository, "v1")) == kept and kept.is_dir()
+    assert folder_of(_config(repository, "v1")) == kept and kept.path.is_dir()
     with pytest.raises(UserError, match="could not be fetched") as error:
         folder_of(_config(repository, "v2"))
     assert "network" in error.value.fix and f"file://{repository}" in error.value.where
-    assert not list(kept.parent.parent.glob("fetching-*"))
+    assert not list(kept.checkout.parent.glob("fetching-*"))
 
 
 def test_a_moving_or_impossible_target_is_refused(repository: Path) -> None:
@@ -67,7 +68,7 @@ def test_a_moving_or_impossible_target_is_refused(repository: Path) -> None:
     with pytest.raises(UserError, match="is of a git URL"):
         folder_of(EvalConfig(benchmark=str(repository), revision="v1"))
     with pytest.raises(UserError) as error:
-        load_benchmark(str(folder_of(EvalConfig(benchmark=f"file://{repository}", revision="v1"))))
+        read_benchmark(folder_of(EvalConfig(benchmark=f"file://{repository}", revision="v1")))
     assert "dataset_tiny" in error.value.fix
 
 
@@ -77,9 +78,7 @@ def test_over_http(repository: Path, benchmark_folder: Path, tmp_path: Path, sma
     commit = _git(repository, "rev-parse", "HEAD")
     with repository_over_http(repository, tmp_path / "served.git", smart) as url:
         found = {
-            revision: load_benchmark(
-                str(folder_of(EvalConfig(benchmark=url, revision=revision, dataset="dataset_tiny")))
-            )
+            revision: read_benchmark(folder_of(EvalConfig(benchmark=url, revision=revision, dataset="dataset_tiny")))
             for revision in ("v1", commit, commit[:10])
         }
         with pytest.raises(UserError, match="could not be fetched"):
@@ -87,4 +86,37 @@ def test_over_http(repository: Path, benchmark_folder: Path, tmp_path: Path, sma
     assert found["v1"].digest == load_benchmark(str(benchmark_folder)).digest
     assert found[commit].problems[0].prompt == found[commit[:10]].problems[0].prompt == "other words\n"
     kept = folder_of(EvalConfig(benchmark=url, revision="v1", dataset="dataset_tiny"))  # the server is gone
-    assert load_benchmark(str(kept)).digest == found["v1"].digest
+    assert read_benchmark(kept).digest == found["v1"].digest
+
+
+def test_a_repository_cannot_send_other_files(repository: Path, tmp_path: Path) -> None:
+    """Links that a repository holds, as git checks them out: prompts, scripts of the official wording, a dataset."""
+    secret = tmp_path / "secret"
+    secret.write_text("prompts = {'tiny': 'words of somebody else'}\n")
+    dataset, scripts = repository / "dataset_spec-to-rtl", repository / "scripts"
+    shutil.copytree(repository / "dataset_tiny", dataset)
+    scripts.mkdir()
+    _git(repository, "add", ".")
+    _git(repository, "commit", "-qm", "base")
+    _git(repository, "tag", "base")
+    prompt, url = dataset / "Prob001_register_prompt.txt", f"file://{repository}"
+    links = {
+        "prompt": (prompt, secret),
+        "git": (prompt, "../.git/config"),
+        "script": (scripts / "sv-generate", secret),
+        "dataset": (dataset, tmp_path),
+    }
+    for tag, (path, target) in links.items():
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        path.symlink_to(target)
+        _git(repository, "add", ".")
+        _git(repository, "commit", "-qm", tag)
+        _git(repository, "tag", tag)
+        _git(repository, "reset", "-q", "--hard", "base")
+        scripts.mkdir(exist_ok=True)
+        words = "official" if tag == "script" else "plain"
+        config = EvalConfig(benchmark=url, revision=tag, dataset=dataset.name, prompts=words)
+        with pytest.raises(UserError, match=r"leaves the checkout|\.git") as error:
+            open_benchmark(config)
+        assert "somebody" not in str(error.value)
+    assert open_benchmark(EvalConfig(benchmark=url, revision="base", dataset=dataset.name)).problems

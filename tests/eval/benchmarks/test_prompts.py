@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from common.benchmark.folder import benchmark_folder as at
+from common.benchmark.layouts import load_benchmark
+from common.benchmark.problems import Problem
 from common.errors import UserError
-from eval.benchmarks.layout import Problem, load_benchmark
 from eval.benchmarks.prompts import digest, plain, wording
 from eval.config import EvalConfig
 from eval.grade.extract import extract
@@ -47,13 +49,13 @@ PROBLEM = Problem("Prob001_a", "\nBuild it.\n\nmodule TopModule (\n  input a\n);
 
 
 def test_the_default_is_the_prompt_file_alone(benchmark_folder: Path) -> None:
-    word = wording(EvalConfig(benchmark="b"), benchmark_folder)
+    word = wording(EvalConfig(benchmark="b"), at(str(benchmark_folder)))
     assert word is plain and word(PROBLEM) == [{"role": "user", "content": PROBLEM.prompt}]
 
 
 @pytest.mark.parametrize("examples", [0, 1, 2, 3, 4])
 def test_questions_follow_their_examples(checkout: Path, examples: int) -> None:
-    system, user = wording(_config(examples), checkout / "dataset_spec-to-rtl")(PROBLEM)
+    system, user = wording(_config(examples), at(str(checkout / "dataset_spec-to-rtl")))(PROBLEM)
     assert system == {"role": "system", "content": "\nYou design.\n"}
     before = f"{examples} for spec-to-rtl\n\n" if examples else ""
     body = "\nQuestion:\nBuild it.\n\nmodule TopModule (\n  input a\n);\n\nEnclose it.\n\nAnswer:\n"
@@ -61,14 +63,14 @@ def test_questions_follow_their_examples(checkout: Path, examples: int) -> None:
 
 
 def test_continuations_comment_the_description(checkout: Path) -> None:
-    system, user = wording(_config(1), checkout / "dataset_code-complete-iccad2023")(PROBLEM)
+    system, user = wording(_config(1), at(str(checkout / "dataset_code-complete-iccad2023")))(PROBLEM)
     assert system["content"] == "\nOnly complete.\n"
     body = "\n// Implement it.\n// \n// Build it.\n// \n\nmodule TopModule (\n  input a\n);\n"
     assert user["content"] == "1 for code-complete-iccad2023\n\n" + body
 
 
 def test_what_the_checkout_lacks_is_named(checkout: Path, benchmark_folder: Path) -> None:
-    dataset = checkout / "dataset_spec-to-rtl"
+    dataset = at(str(checkout / "dataset_spec-to-rtl"))
     (checkout / "scripts" / "verilog-example-prefix_spec-to-rtl_3-shot.txt").unlink()
     with pytest.raises(UserError, match="no file of 3 in-context examples"):
         wording(_config(3), dataset)
@@ -79,14 +81,14 @@ def test_what_the_checkout_lacks_is_named(checkout: Path, benchmark_folder: Path
     with pytest.raises(UserError, match="cannot be read"):
         wording(_config(0), dataset)
     with pytest.raises(UserError, match="this dataset is"):
-        wording(_config(0), benchmark_folder)
+        wording(_config(0), at(str(benchmark_folder)))
     with pytest.raises(ValidationError, match="prompts: official"):
         EvalConfig(benchmark="b", examples=2)
 
 
 def test_the_digest_follows_the_words(checkout: Path, benchmark_folder: Path) -> None:
     benchmark = load_benchmark(str(benchmark_folder))
-    words = [wording(_config(n), checkout / "dataset_spec-to-rtl") for n in (0, 1, 1)]
+    words = [wording(_config(n), at(str(checkout / "dataset_spec-to-rtl"))) for n in (0, 1, 1)]
     none, one, same = (digest(benchmark, word) for word in words)
     assert none != one == same != digest(benchmark, plain)
 

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.agreement import compare, official
 from benchmarks.mutants import BROKEN, mutants
-from eval.benchmarks.layout import load_benchmark
+from common.benchmark.layouts import load_benchmark
 from eval.grade import simulate
 from eval.grade.simulate import Simulator
 from eval.sandbox import run as sandbox

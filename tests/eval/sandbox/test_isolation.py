@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from eval.benchmarks.layout import Problem, load_benchmark
+from common.benchmark.layouts import load_benchmark
+from common.benchmark.problems import Problem
 from eval.grade import simulate
 from eval.grade.simulate import Simulator
 from eval.sandbox import landlock

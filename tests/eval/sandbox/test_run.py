@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from common.benchmark.layouts import load_benchmark
+from common.benchmark.problems import Problem
 from common.files import digest_tree
-from eval.benchmarks.layout import Problem, load_benchmark
 from eval.grade import simulate
 from eval.grade.simulate import Simulator, Verdict
 from eval.sandbox import landlock

@@ -32,10 +32,12 @@ NOISY = _summary([5, 3] * 19 + [0, 2])
 @pytest.mark.parametrize(
     ("summary", "baseline", "config", "passes"),
     [
-        (GOOD, None, GateConfig(), True),
         (GOOD, None, GateConfig(min=0.8), True),
         (GOOD, None, GateConfig(min=0.81), False),
-        (WORSE, GOOD, GateConfig(), True),
+        (WORSE, GOOD, GateConfig(), False),
+        (WORSE, GOOD, GateConfig(min=0.1), False),
+        (GOOD, WORSE, GateConfig(), True),
+        (GOOD, GOOD, GateConfig(), True),
         (WORSE, GOOD, GateConfig(max_drop=0.4), True),
         (WORSE, GOOD, GateConfig(max_drop=0.39), False),
         (WORSE, GOOD, GateConfig(max_drop=0.39, on_noise="pass"), False),
@@ -55,6 +57,13 @@ def test_verdicts(summary: dict[str, Any], baseline: dict[str, Any] | None, conf
 def test_a_drop_needs_a_baseline() -> None:
     with pytest.raises(UserError, match="no baseline"):
         gate(GOOD, None, GateConfig(max_drop=0.1))
+    with pytest.raises(UserError, match="nothing to hold the score against"):
+        gate(GOOD, None, GateConfig())
+
+
+def test_any_k_is_judged_by_pass_at_1() -> None:
+    fives = {name: value for name, value in GOOD.items() if name != "pass@1"} | {"pass@5": 1.0}
+    assert not gate(fives, None, GateConfig(min=0.81)).passed and gate(fives, None, GateConfig(min=0.8)).passed
 
 
 def _process(tmp_path: Path, run: Path, baseline: Path | None, **config: Any) -> subprocess.CompletedProcess[str]:
@@ -75,4 +84,4 @@ def test_the_process_answers_with_json_and_an_exit_code(tmp_path: Path) -> None:
     passed = _process(tmp_path, run, None, min=0.1)
     assert passed.returncode == 0 and json.loads(passed.stdout)["passed"] is True
     absent = _process(tmp_path, tmp_path / "nothing", None)
-    assert absent.returncode == 2 and "no score here" in absent.stderr and "Traceback" not in absent.stderr
+    assert absent.returncode == 2 and "no score here" in json.loads(absent.stdout)["error"]["what"]

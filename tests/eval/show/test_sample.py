@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from common.benchmark.layouts import load_benchmark
 from common.errors import UserError
-from eval.benchmarks.layout import load_benchmark
 from eval.config import EvalConfig, EvalInputs
 from eval.show.sample import show, trace
 from eval.show.wave_chart import chart

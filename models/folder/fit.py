@@ -1,0 +1,52 @@
+"""Does a model suit what a recipe asks of it? `python -m models.folder.fit JOB.json`, before any work, without JAX.
+
+JOB = {"path": DIR, "targets": [...] or null, "lengths": {dotted key: tokens}}; the answer is one JSON list of
+{"key": dotted key, "what": sentence, "fatal": whether a run would stop there}.
+"""
+
+import sys
+from typing import Any
+
+from common.answer import answer
+from common.errors import UserError
+from models.families import read_config, read_spec, rows
+from models.leaf import Leaf
+
+Finding = dict[str, Any]
+
+
+def _adaptable(table: list[Leaf]) -> list[str]:
+    """What a recipe's targets can name here: the products of layers."""
+    return sorted({leaf.target for leaf in table if leaf.is_product and "." in leaf.path})
+
+
+def _positions(folder: str) -> int | None:
+    config = read_config(folder)
+    inner = config.get("text_config")
+    found = (inner if isinstance(inner, dict) else config).get("max_position_embeddings")
+    return found if isinstance(found, int) else None
+
+
+def findings(folder: str, targets: list[str] | None, lengths: dict[str, int]) -> list[Finding]:
+    """What does not fit, in order of the recipe's sections; an unreadable config.json is the only finding then."""
+    try:
+        table = rows(read_spec(folder), False)
+        positions = _positions(folder)
+    except UserError as error:
+        what = error.what + (f" ({error.fix})" if error.fix else "")
+        return [{"key": "model.path", "what": f"{what}, in {error.where}" if error.where else what, "fatal": True}]
+    known = _adaptable(table)
+    found = [
+        {"key": "train.lora.targets", "what": f"this model has no {each}; it has {', '.join(known)}", "fatal": True}
+        for each in targets or ()
+        if each not in known
+    ]
+    for key, length in lengths.items():
+        if positions is not None and length > positions:
+            what = f"{length} tokens, and the model was made for {positions} (max_position_embeddings)"
+            found.append({"key": key, "what": what, "fatal": False})
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(answer(lambda job: findings(job["path"], job["targets"], job["lengths"])))
