@@ -1,12 +1,14 @@
-"""`python -m convert.dry_run JOB.json`: every check of the stage and the sizes of its result; nothing is written."""
+"""`python -m convert.dry_run JOB.json`: every check of the stage and the sizes of its result; nothing is written.
+
+Prints the text of it, as JSON.
+"""
 
 import math
-import os
 import sys
 from pathlib import Path
+from typing import Any
 
-from common.files import read_json
-from common.stage import report
+from common.answer import answer
 from convert.config import ConvertConfig, ConvertInputs
 from convert.prepare import Work, prepare
 from convert.proof.outcome import why_not
@@ -51,14 +53,11 @@ def _mb(count: int) -> str:
     return f"{count / 1e6:,.1f} MB"
 
 
-def main(job: dict) -> int:
-    try:
-        config, inputs = ConvertConfig.model_validate(job["config"]), ConvertInputs.model_validate(job["inputs"])
-        print("\n".join(lines(config, inputs, Path(job["out"]), prepare(config, inputs))))
-        return 0
-    except Exception as error:
-        return report(error, os.environ.get("TAPEOUT_DEBUG") == "1")
+def preview(job: dict[str, Any]) -> str:
+    """What is printed. Raises UserError as the stage does."""
+    config, inputs = ConvertConfig.model_validate(job["config"]), ConvertInputs.model_validate(job["inputs"])
+    return "\n".join(lines(config, inputs, Path(job["out"]), prepare(config, inputs)))
 
 
 if __name__ == "__main__":
-    sys.exit(main(read_json(Path(sys.argv[1]))))
+    sys.exit(answer(preview))

@@ -7,7 +7,6 @@ json: one line a conversation, {"ids": [...], "mask": [0 or 1, ...], "text": "..
 
 import html
 import json
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,11 +19,10 @@ from rich.console import Console
 from rich.text import Text
 from transformers import PreTrainedTokenizerFast
 
+from common.answer import answer
 from common.errors import UserError
-from common.files import read_json, write_text
-from common.pipes import unbroken
+from common.files import write_text
 from common.progress import log
-from common.stage import report
 from common.terminal import visible, visible_name
 from data.clean import Tally, examples
 from data.config import DataConfig, DataInputs
@@ -143,15 +141,5 @@ def show(job: dict[str, Any]) -> None:
         print(as_json(one) if job["form"] == "json" else as_plain(one))
 
 
-def main() -> int:
-    try:
-        show(read_json(Path(sys.argv[1])))
-    except BrokenPipeError:
-        raise
-    except Exception as error:
-        return report(error, os.environ.get("TAPEOUT_DEBUG") == "1")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(unbroken(main))
+    sys.exit(answer(show))

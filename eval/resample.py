@@ -5,17 +5,16 @@ out, and choosing by the run's own outcomes would bias its score. Where the base
 """
 
 import asyncio
-import os
 import shutil
 import sys
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
+from common.answer import answer
 from common.errors import UserError
 from common.files import read_json, write_json
 from common.progress import bar, log
-from common.stage import report
 from eval.benchmarks.graded import GradedBenchmark, open_benchmark
 from eval.config import EvalConfig
 from eval.endpoint.client import Client
@@ -100,13 +99,5 @@ def draw_more(job: dict[str, Any]) -> None:
     write_json(out / SUMMARY, joint)
 
 
-def main() -> int:
-    try:
-        draw_more(read_json(Path(sys.argv[1])))
-    except Exception as error:
-        return report(error, os.environ.get("TAPEOUT_DEBUG") == "1")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(answer(draw_more))

@@ -1,6 +1,6 @@
 """`python -m pipeline` is `tapeout`."""
 
-from pipeline.cli.app import main
+from tapeout import main
 
 if __name__ == "__main__":
     main()

@@ -168,7 +168,7 @@ def _restore(folder: Path) -> dict[str, np.ndarray]:
     logging.set_verbosity(logging.ERROR)
     try:
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler(trained=ocp.PyTreeCheckpointHandler())) as reader:
-            return {key: _restore_one(reader, folder, key) for key in _names(folder / ITEM)}
+            return {key: _restore_one(reader, folder.absolute(), key) for key in _names(folder / ITEM)}
     except (
         Exception
     ) as error:  # Orbax and TensorStore raise many types for a damaged checkpoint, none of them their own.

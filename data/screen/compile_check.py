@@ -7,15 +7,14 @@ import os
 import re
 import select
 import subprocess
-import sys
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from queue import SimpleQueue
 
 from common.errors import UserError
 from common.machine import cores
+from common.process import start
 from data.config import DataConfig
 from data.formats.example import Example
 from data.formats.reasoning import fences
@@ -35,9 +34,13 @@ class _Worker:
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self.process is None:
-            command, root = [sys.executable, "-m", "data.screen.compiles"], Path(__file__).resolve().parents[2]
-            self.process = subprocess.Popen(
-                command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            self.process = start(
+                "data.screen.compiles",
+                with_parent=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                cwd="/",  # what a design includes is not looked for among the user's files
             )
         return self.process
 

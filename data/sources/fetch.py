@@ -1,7 +1,7 @@
 """Rows that lie elsewhere: a split of a dataset on the Hub, or what is behind a URL, to a folder or file here.
 
-`python -m data.sources.fetch JOB.json` prints the place of {"path", "split", "name", "revision"}: what the
-conductor starts.
+`python -m data.sources.fetch JOB.json` prints the place of {"path", "split", "name", "revision"}, as JSON: what
+the conductor starts.
 The datasets library says which files a split is made of. They are kept as they are, at one commit: every row has its
 file and line. Only a slice (train[:100]), or files of another kind, go through the library into Parquet.
 """
@@ -20,10 +20,10 @@ from datasets.exceptions import DatasetsError
 from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError
 
+from common.answer import answer
 from common.errors import UserError
 from common.files import PARTIAL, read_json, write_json
 from common.progress import log
-from common.stage import report
 from data.config import KINDS, TABLES, ending
 from data.sources.remote import from_http
 from models.weights.fetch import check_room, first_line, from_url
@@ -135,13 +135,5 @@ def _link(files: Files, folder: Path) -> None:
         link.symlink_to(Path(hf_hub_download(repo, path, revision=revision, repo_type="dataset")).absolute())
 
 
-def main() -> int:
-    try:
-        print(fetch(**read_json(Path(sys.argv[1]))))
-    except Exception as error:
-        return report(error, os.environ.get("TAPEOUT_DEBUG") == "1")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(answer(lambda job: fetch(**job)))

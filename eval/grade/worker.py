@@ -15,7 +15,6 @@ from eval.grade import simulate
 from eval.grade.admit import rejection
 from eval.grade.extract import Rule, extract
 from eval.grade.simulate import Simulator, Verdict
-from eval.sandbox import launcher as launch
 from eval.sandbox import launcher_pool as launchers
 from eval.sandbox.run import MIB, Limits
 
@@ -56,7 +55,6 @@ def answer(line: str) -> dict[str, Any]:
 def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    launch.die_with_parent()
     launchers.adopt_orphans()
     for line in sys.stdin:
         try:

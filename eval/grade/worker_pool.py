@@ -4,21 +4,18 @@ import asyncio
 import contextlib
 import functools
 import json
-import os
-import sys
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import asdict
-from pathlib import Path
 
 from common.benchmark.problems import Problem
 from common.machine import cores
+from common.process import command, environment
 from eval.grade.extract import Rule
 from eval.grade.simulate import Simulator, Verdict
 
 WORKER_GRACE_S = 30.0
 _LINE_LIMIT = 64 << 20
-_ROOT = str(Path(__file__).resolve().parents[2])
 
 
 def at_once() -> int:
@@ -52,14 +49,11 @@ class Workers:
         self.busy_seconds = 0.0
 
     async def _start(self) -> None:
-        path = os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH", "")]))
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "eval.grade.worker",
+            *command("eval.grade.worker", with_parent=True),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": path, "TMPDIR": self.folder},
+            env=environment(TMPDIR=self.folder),
             limit=_LINE_LIMIT,
             start_new_session=True,
         )

@@ -23,14 +23,9 @@ from eval.sandbox.orphans import Orphans
 
 _CHUNK = 1 << 16
 _READY, _WRITABLE = select.POLLIN | select.POLLHUP | select.POLLERR, select.POLLOUT | select.POLLERR
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP = 1, 4, 24
+_PR_SET_DUMPABLE, _PR_CAPBSET_DROP = 4, 24
 _CAPABILITIES = 64
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-def die_with_parent() -> None:
-    if sys.platform == "linux":
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def send(channel: socket.socket, message: Any) -> None:
@@ -179,3 +174,7 @@ def serve(descriptor: int) -> None:
                 send(control, _answer(receive(control), control, orphans))
         except (EOFError, BrokenPipeError, ConnectionResetError):
             pass
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]))

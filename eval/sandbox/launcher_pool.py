@@ -4,18 +4,14 @@ import atexit
 import functools
 import os
 import socket
-import subprocess
-import sys
 import threading
-from pathlib import Path
 from typing import Any
 
+from common.process import start
 from eval.sandbox import launcher
 from eval.sandbox.orphans import Orphans
 
 _MOST_RUNS, _MOST_LAUNCHERS = 500, 4
-_ROOT = str(Path(__file__).resolve().parents[2])
-_SERVE = "import sys; sys.path.insert(0, sys.argv[1]); from eval.sandbox.launcher import serve; serve(int(sys.argv[2]))"
 
 
 class _Launcher:
@@ -25,11 +21,14 @@ class _Launcher:
         self.lock, self.runs = threading.Lock(), 0
         self.channel, theirs = socket.socketpair()
         with theirs:
-            self.process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _SERVE, _ROOT, str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
+            channel = theirs.fileno()
+            self.process = start(
+                "eval.sandbox.launcher",
+                channel,
+                with_parent=False,  # when the channel closes it ends what it runs: it must not be killed before
+                site=False,
+                pass_fds=(channel,),
+                group="own session",
             )
         refused = self.ask(cell)
         if len(refused) == 2:

@@ -4,16 +4,14 @@
 JSON object on standard output and exits with 0 (passed), 1 (failed) or 2 (no answer: the object is {"error": ...}).
 """
 
-import json
-import os
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from common.answer import answer
 from common.errors import EXIT_USER_ERROR, UserError
 from common.files import read_json
-from common.stage import report
 from eval.config import GateConfig
 from eval.score.compare import Comparison, compare
 from eval.score.statistics import mean_pass_at_k
@@ -126,19 +124,16 @@ def read_summary(found: str) -> dict[str, Any]:
     return summary
 
 
-def main() -> int:
+def judge(job: dict[str, Any]) -> dict[str, Any]:
+    """What is printed."""
     try:
-        job = read_json(Path(sys.argv[1]))
         baseline = read_summary(job["baseline"]) if job.get("baseline") else None
         verdict = gate(read_summary(job["run"]), baseline, GateConfig.model_validate(job.get("config") or {}))
     except UserError as error:
-        print(json.dumps({"error": {"what": error.what, "where": error.where, "fix": error.fix}}))
-        return EXIT_USER_ERROR
-    except Exception as error:
-        return report(error, os.environ.get("TAPEOUT_DEBUG") == "1")
-    print(json.dumps(verdict.as_dict()))
-    return verdict.exit_code
+        said = {"what": error.what, "where": error.where, "fix": error.fix}
+        return {"error": said, "exit_code": EXIT_USER_ERROR}
+    return verdict.as_dict()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(answer(judge, exit_code=lambda verdict: verdict["exit_code"]))

@@ -4,14 +4,12 @@ pass@k follows from how many samples of each problem passed, so nothing is asked
 summary.json and prints the run's metrics with the new figures.
 """
 
-import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
+from common.answer import answer
 from common.files import read_json, write_json
-from common.stage import report
 from eval.config import EvalConfig
 from eval.score.gate import SUMMARY, read_summary
 from eval.score.summary import figures, score_metrics
@@ -37,14 +35,5 @@ def rescore(run: Path, config: EvalConfig) -> dict[str, Any]:
     return metrics
 
 
-def main() -> int:
-    try:
-        job = read_json(Path(sys.argv[1]))
-        print(json.dumps(rescore(Path(job["run"]), EvalConfig.model_validate(job["config"]))))
-    except Exception as error:
-        return report(error, os.environ.get("TAPEOUT_DEBUG") == "1")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(answer(lambda job: rescore(Path(job["run"]), EvalConfig.model_validate(job["config"]))))

@@ -6,7 +6,6 @@ into one empty folder: the dump.
 """
 
 import json
-import os
 import re
 import sys
 import tempfile
@@ -14,11 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from common.answer import answer
 from common.benchmark.layouts import read_benchmark
 from common.benchmark.problems import Problem
 from common.errors import UserError
-from common.files import read_json, write_text
-from common.stage import report
+from common.files import write_text
 from common.terminal import visible
 from eval.benchmarks.checkout import fetched_folder
 from eval.config import EvalConfig
@@ -141,16 +140,8 @@ def show(job: dict[str, Any]) -> str:
         parts.append(f"-- waves (> where the design differs from the reference; values from that time on)\n{table}")
     if job.get("svg"):
         _draw(Path(job["svg"]), waves, row, f"{problem.task_id}, sample {row['sample']}: {row['category']}")
-    return "\n\n".join(parts)
-
-
-def main() -> int:
-    try:
-        print(visible(show(read_json(Path(sys.argv[1])))))
-    except Exception as error:
-        return report(error, os.environ.get("TAPEOUT_DEBUG") == "1")
-    return 0
+    return visible("\n\n".join(parts))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(answer(show))

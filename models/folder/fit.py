@@ -4,15 +4,11 @@ JOB = {"path": DIR, "targets": [...] or null, "lengths": {dotted key: tokens}}; 
 {"key": dotted key, "what": sentence, "fatal": whether a run would stop there}.
 """
 
-import json
-import os
 import sys
-from pathlib import Path
 from typing import Any
 
+from common.answer import answer
 from common.errors import UserError
-from common.files import read_json
-from common.stage import report
 from models.families import read_config, read_spec, rows
 from models.leaf import Leaf
 
@@ -52,14 +48,5 @@ def findings(folder: str, targets: list[str] | None, lengths: dict[str, int]) ->
     return found
 
 
-def main() -> int:
-    try:
-        job = read_json(Path(sys.argv[1]))
-        print(json.dumps(findings(job["path"], job["targets"], job["lengths"])))
-    except Exception as error:
-        return report(error, os.environ.get("TAPEOUT_DEBUG") == "1")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(answer(lambda job: findings(job["path"], job["targets"], job["lengths"])))

@@ -1,20 +1,19 @@
-"""`python -m models.folder.inspect DIR [--json]`: what a model folder is, and what becomes of each of its tensors.
+"""`python -m models.folder.inspect JOB.json`: what a model folder is, and what becomes of each of its tensors.
+
+JOB = {"folder": DIR}; prints {"about": {...}, "text": the same in words}.
 
 Headers only, and no JAX: it answers at once, for a folder of any size.
 """
 
-import json
 import math
-import os
 import sys
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from common.pipes import unbroken
+from common.answer import answer
 from common.safetensors import Entry, read_weights
-from common.stage import report
 from common.terminal import visible, visible_name
 from models.families import read_spec, rows
 from models.folder.coverage import Coverage, Wanted, coverage, wanted
@@ -114,14 +113,11 @@ def text(about: dict[str, Any]) -> str:
     return "\n".join([*lines, "", ", ".join(f"{n} {kind}" for kind, n in about["counts"].items())])
 
 
-def main(arguments: list[str]) -> int:
-    try:
-        about = describe(Path(arguments[0]))
-    except Exception as error:
-        return report(error, os.environ.get("TAPEOUT_DEBUG") == "1")
-    print(json.dumps(about) if "--json" in arguments[1:] else visible(text(about)))
-    return 0
+def inspect(job: dict[str, Any]) -> dict[str, Any]:
+    """What is printed: `describe`, and beside it the same in words."""
+    about = describe(Path(job["folder"]))
+    return {"about": about, "text": visible(text(about))}
 
 
 if __name__ == "__main__":
-    raise SystemExit(unbroken(lambda: main(sys.argv[1:])))
+    sys.exit(answer(inspect))

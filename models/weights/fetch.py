@@ -1,6 +1,7 @@
 """Models that lie elsewhere: a Hub id or a URL (gs://...) to a folder on this machine, fetched once.
 
-`python -m models.weights.fetch JOB.json` prints the folder: what the conductor, which imports no Hub client, starts.
+`python -m models.weights.fetch JOB.json` prints the folder, as JSON: what the conductor, which imports no Hub client,
+starts.
 
 Room is asked for before the first byte: a disk that fills up half-way takes the machine with it.
 """
@@ -17,10 +18,10 @@ import fsspec
 from huggingface_hub import HfApi, constants, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+from common.answer import answer
 from common.errors import UserError
 from common.files import PARTIAL, read_json, write_json
 from common.progress import log
-from common.stage import report
 
 WANTED = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
 SPARE = 1 << 30
@@ -156,13 +157,5 @@ def _listed(system: Any, root: str, wanted: list[str]) -> dict[str, dict[str, An
     return dict(sorted(found.items()))
 
 
-def main() -> int:
-    try:
-        print(fetch(**read_json(Path(sys.argv[1]))))
-    except Exception as error:
-        return report(error, os.environ.get("TAPEOUT_DEBUG") == "1")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(answer(lambda job: fetch(**job)))

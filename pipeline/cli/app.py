@@ -150,4 +150,4 @@ app.add_typer(baseline_command.app, name="baseline")
 
 
 def main() -> None:
-    app()
+    app(prog_name="tapeout")

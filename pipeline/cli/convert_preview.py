@@ -1,13 +1,8 @@
 """`tapeout convert --dry-run`: the stage's checks and the sizes of its result, from a process that writes nothing."""
 
-import tempfile
-from pathlib import Path
-
-from common.files import write_json
 from models.config import HardwareConfig
 from pipeline.cli.commands import RecipeRun
-from pipeline.run import children
-from pipeline.run.children import ChildFailed
+from pipeline.run.children import ChildFailed, ask
 from pipeline.run.graph import Step
 from pipeline.run.runner import child_env, is_done, missing
 
@@ -29,10 +24,8 @@ def preview_alone(step: Step, hardware: HardwareConfig, debug: bool) -> int:
 
 
 def _preview(step: Step, env: dict[str, str]) -> int:
-    with tempfile.TemporaryDirectory(prefix="tapeout-") as folder:
-        job = Path(folder) / "job.json"
-        write_json(job, step.job(step.final))
-        code = children.wait(children.start(MODULE, job, env))
-    if code != 0:
-        raise ChildFailed(step.name, code)
+    answer = ask(MODULE, step.job(step.final), env)
+    if answer.code != 0:
+        raise ChildFailed(step.name, answer.code)
+    print(answer.said)
     return 0

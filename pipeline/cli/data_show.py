@@ -1,19 +1,17 @@
 """`tapeout data --show N`: conversations with their loss mask, encoded by a process of the data room."""
 
 import os
-import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
-from common.files import write_json
 from common.schema import Section
 from pipeline.cli.commands import fetched
 from pipeline.cli.options import Options, open_recipe
 from pipeline.run import checks
+from pipeline.run.children import tell
 from pipeline.run.graph import Step, compared_rows
 from pipeline.run.inputs import check_paths
 
@@ -55,10 +53,7 @@ class View:
             "html": str(self.html.absolute()) if self.html is not None else None,
         }
         env = os.environ | {"TAPEOUT_DEBUG": "1" if debug else "0"}
-        with tempfile.TemporaryDirectory(prefix="tapeout-") as folder:
-            path = Path(folder) / "job.json"
-            write_json(path, job)
-            return subprocess.run([sys.executable, "-m", MODULE, str(path)], env=env, check=False).returncode
+        return tell(MODULE, job, env)
 
 
 def refuse_out() -> int:

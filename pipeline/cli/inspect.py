@@ -1,13 +1,13 @@
 """`tapeout inspect DIR`: a process of the models' room reads the folder, so that the conductor stays light."""
 
+import json
 import os
-import subprocess
-import sys
 from typing import Annotated
 
 import typer
 
 from pipeline.cli.options import Debug, guarded
+from pipeline.run.children import ask
 from pipeline.run.fetching import local_folder
 
 MODULE = "models.folder.inspect"
@@ -21,8 +21,9 @@ def inspect(
     """Say what a model folder is: family, layers, rows, parameters, memory, and every tensor's fate."""
 
     def work() -> int:
-        command = [sys.executable, "-m", MODULE, local_folder(folder), *(["--json"] if as_json else [])]
-        env = os.environ | ({"TAPEOUT_DEBUG": "1"} if debug else {})
-        return subprocess.run(command, env=env, stdin=subprocess.DEVNULL, check=False).returncode
+        answer = ask(MODULE, {"folder": local_folder(folder)}, os.environ | ({"TAPEOUT_DEBUG": "1"} if debug else {}))
+        if answer.said is not None:
+            print(json.dumps(answer.said["about"]) if as_json else answer.said["text"])
+        return answer.code
 
     guarded(work, debug)

@@ -8,9 +8,9 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from common.answer import report
 from common.pipes import unbroken
 from common.progress import log
-from common.stage import report
 from pipeline.cli.commands import RecipeRun
 from pipeline.recipe.schema import find_recipe, read_recipe
 from pipeline.run.children import ChildFailed, Interrupted, interruptible

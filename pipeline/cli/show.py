@@ -1,14 +1,13 @@
 """`tapeout show`: one sample of a run, with its verdict and its waves beside the reference's."""
 
 import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pipeline.cli.options import Debug, guarded
-from pipeline.run.gate import ask
+from pipeline.run.children import ask
 from pipeline.run.scores import find_score, read_record
 
 
@@ -31,8 +30,8 @@ def show(
         drawn = svg and str(svg.absolute())
         job = {"run": str(score), "task": problem, "sample": sample, "config": config, "svg": drawn}
         answer = ask("eval.show.sample", job, dict(os.environ) | {"TAPEOUT_DEBUG": "1" if debug else "0"})
-        if answer.stdout:
-            sys.stdout.write(f"run: {score}\n\n{answer.stdout}")
-        return answer.returncode
+        if answer.said is not None:
+            print(f"run: {score}\n\n{answer.said}")
+        return answer.code
 
     guarded(work, debug)

@@ -1,27 +1,27 @@
-"""Child processes: started in a group of their own, stopped with the parent's signal, never left behind.
+"""The conductor's children: a group each, stopped with its signal, dead when it is killed, never left behind.
 
-A stage that loads JAX is seconds away from its first line of Python of ours, so the kernel is told before exec that
-the child dies with its parent; a killed conductor leaves no process that goes on writing.
+A stage, a server, or a question of another room (`ask`) that is answered with JSON.
 """
 
 import contextlib
-import ctypes
+import json
 import os
 import signal
 import subprocess
-import sys
+import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import IO
+from typing import Any
 
+from common import process
 from common.errors import EXIT_USER_ERROR
+from common.files import write_json
 
-_PR_SET_PDEATHSIG = 1
 _GRACE_S = 120.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _started: list[subprocess.Popen[bytes]] = []
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class Interrupted(BaseException):
@@ -55,29 +55,14 @@ def interruptible() -> Iterator[None]:
             signal.signal(signum, handler)
 
 
-def start(module: str, job: Path, env: dict[str, str], stderr: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
+def start(
+    module: str, job: Path, env: dict[str, str], stdout: process.Pipe = None, stderr: process.Pipe = None
+) -> subprocess.Popen[bytes]:
     """`python -m module job`, in its own process group."""
-    parent = os.getpid()
-
-    def before_exec() -> None:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        if _LIBC is not None:
-            _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parent:
-                os._exit(1)
-
     # A signal that arrives before the child is known to us would leave it running.
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
-        child = subprocess.Popen(
-            [sys.executable, "-m", module, str(job)],
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=stderr,
-            stderr=stderr,
-            process_group=0,
-            preexec_fn=before_exec,
-        )
+        child = process.start(module, job, with_parent=True, env=env, stdout=stdout, stderr=stderr, group="own")
         _started.append(child)
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
@@ -107,13 +92,56 @@ def kill_group(child: subprocess.Popen[bytes]) -> None:
 
 def wait(child: subprocess.Popen[bytes]) -> int:
     """The child's exit code; an interruption is passed on to it first."""
+    return _finish(child)[0]
+
+
+def _finish(child: subprocess.Popen[bytes]) -> tuple[int, bytes]:
+    """The child's exit code, and what it wrote on a standard output that is ours to read."""
     try:
-        return child.wait()
+        said, _ = child.communicate()
+        return child.returncode, said or b""
     except Interrupted:
         stop(child)
         raise
     finally:
         kill_group(child)
+        if child.stdout is not None:
+            child.stdout.close()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a child that was asked something ended, and what it said; None where it said nothing."""
+
+    code: int
+    said: Any
+
+
+def ask(module: str, job: dict[str, Any], env: dict[str, str]) -> Answer:
+    """What `python -m module` answers to a job (see `common.answer`); its standard error is the user's.
+
+    Raises ChildFailed where a signal ended it.
+    """
+    code, output = _told(module, job, env, subprocess.PIPE)
+    try:
+        return Answer(code, json.loads(output.splitlines()[-1]))
+    except (ValueError, IndexError):
+        return Answer(code, None)
+
+
+def tell(module: str, job: dict[str, Any], env: dict[str, str]) -> int:
+    """The exit code of `python -m module` on a job; its standard output is the user's, too. Raises as `ask` does."""
+    return _told(module, job, env, None)[0]
+
+
+def _told(module: str, job: dict[str, Any], env: dict[str, str], stdout: process.Pipe) -> tuple[int, bytes]:
+    with tempfile.TemporaryDirectory(prefix="tapeout-") as folder:
+        path = Path(folder) / "job.json"
+        write_json(path, job)
+        code, output = _finish(start(module, path, env, stdout))
+    if code < 0:
+        raise ChildFailed(module, code)
+    return code, output
 
 
 class ChildFailed(Exception):

@@ -6,8 +6,7 @@ from typing import Any
 from common.errors import UserError
 from common.schema import is_remote
 from data.config import DataConfig, Source, ending
-from pipeline.run.children import ChildFailed
-from pipeline.run.gate import ask
+from pipeline.run.children import ChildFailed, ask
 
 
 def local_folder(path: str, revision: str | None = None, staging: str | None = None) -> str:
@@ -22,9 +21,9 @@ def local_folder(path: str, revision: str | None = None, staging: str | None = N
 
 def _fetched(module: str, job: dict[str, Any]) -> str:
     answer = ask(module, job, dict(os.environ))
-    if answer.returncode:
-        raise ChildFailed("fetch", answer.returncode)
-    return answer.stdout.strip().splitlines()[-1]
+    if answer.code:
+        raise ChildFailed("fetch", answer.code)
+    return answer.said
 
 
 def is_remote_rows(path: str) -> bool:

@@ -1,16 +1,11 @@
 """The closing step: ask `eval.score.gate`, in a process of its own, whether a stored score counts as a regression."""
 
-import json
-import subprocess
-import sys
-import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from common.errors import EXIT_USER_ERROR, UserError
-from common.files import write_json
-from pipeline.run.children import ChildFailed
+from pipeline.run.children import ChildFailed, ask
 
 SUMMARY = "summary.json"
 
@@ -31,22 +26,12 @@ class Judgement:
         return replace(self, text=text, raw=self.raw | {"text": text, "on": named})
 
 
-def ask(module: str, job: dict[str, Any], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run `python -m module` on a job; its standard output is the answer, its standard error the user's."""
-    with tempfile.TemporaryDirectory(prefix="tapeout-") as folder:
-        path = Path(folder) / "job.json"
-        write_json(path, job)
-        command = [sys.executable, "-m", module, str(path)]
-        return subprocess.run(command, stdout=subprocess.PIPE, text=True, env=env, check=False)
-
-
 def judge(run: Path, baseline: Path | None, config: dict[str, Any], env: dict[str, str]) -> Judgement:
     """UserError where the question cannot be answered; ChildFailed where the process broke, which has then said why."""
     job = {"run": str(run), "baseline": str(baseline) if baseline else None, "config": config}
     answer = ask("eval.score.gate", job, env)
-    if not answer.stdout:
-        raise ChildFailed("gate", answer.returncode if answer.returncode not in (0, 1) else EXIT_USER_ERROR)
-    found = json.loads(answer.stdout)
+    if (found := answer.said) is None:
+        raise ChildFailed("gate", answer.code if answer.code not in (0, 1) else EXIT_USER_ERROR)
     if "error" in found:
         raise UserError(**found["error"])
     return Judgement(found["passed"], found["text"], found["comparison"], found)

@@ -7,8 +7,8 @@ from typing import Any
 
 from common.files import read_json
 from common.progress import log
-from pipeline.run.children import ChildFailed
-from pipeline.run.gate import SUMMARY, Judgement, ask, judge
+from pipeline.run.children import ChildFailed, tell
+from pipeline.run.gate import SUMMARY, Judgement, judge
 from pipeline.run.graph import Step
 from pipeline.run.scores import read_record
 from pipeline.run.server import scratch_server
@@ -43,9 +43,8 @@ def settle(
         "model": more.model,
         "more": more.samples,
     }
-    answer = ask("eval.resample", job, env)
-    if answer.returncode:
-        raise ChildFailed("gate", answer.returncode)
+    if code := tell("eval.resample", job, env):
+        raise ChildFailed("gate", code)
     return judge(out, baseline, _settled(config), env)
 
 

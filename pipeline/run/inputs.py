@@ -1,6 +1,5 @@
 """What a recipe names: it is there, it can be read, and the model suits what is asked of it: on one screen."""
 
-import json
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -14,9 +13,8 @@ from data.config import DataConfig
 from eval.config import EvalConfig
 from pipeline.recipe.schema import Recipe
 from pipeline.recipe.source import Key, Source
-from pipeline.run.children import ChildFailed
+from pipeline.run.children import ChildFailed, ask
 from pipeline.run.fetching import is_remote_rows
-from pipeline.run.gate import ask
 from pipeline.run.records import is_input
 
 
@@ -106,9 +104,9 @@ def check_model(recipe: Recipe, source: Source) -> None:
     asked = train.lora.targets if train.method == "lora" and train.adapter is None else None
     lengths = {"data.max_length": recipe.data.max_length, "serve.max_length": recipe.serve.max_length}
     answer = ask("models.folder.fit", {"path": folder, "targets": asked, "lengths": lengths}, dict(os.environ))
-    if answer.returncode:
-        raise ChildFailed("check", answer.returncode)
-    found = json.loads(answer.stdout)
+    if answer.code:
+        raise ChildFailed("check", answer.code)
+    found = answer.said
     for each in found:
         if not each["fatal"]:
             log(f"warning: {placed(source, tuple(each['key'].split('.')), each['what'])}")

@@ -5,7 +5,6 @@ is current as much as one that was just made, and one that a changed recipe has 
 """
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,8 @@ from common.errors import UserError
 from common.files import read_json, write_json
 from common.progress import log
 from pipeline.recipe.schema import Recipe, load_recipe, resolved_yaml
-from pipeline.run.children import ChildFailed
-from pipeline.run.gate import SUMMARY, ask
+from pipeline.run.children import ChildFailed, ask
+from pipeline.run.gate import SUMMARY
 from pipeline.run.graph import Step
 from pipeline.run.records import RECORD
 
@@ -140,9 +139,9 @@ def with_wanted_k(step: Step, env: dict[str, str]) -> None:
     if record["config"]["k"] == wanted["k"]:
         return
     answer = ask("eval.score.rescore", {"run": str(step.final), "config": wanted}, env)
-    if answer.returncode:
-        raise ChildFailed(step.name, answer.returncode)
+    if answer.code:
+        raise ChildFailed(step.name, answer.code)
     config = record["config"] | {"k": wanted["k"]}
     # The record last: a run that is killed in between finds the old k there, and does this again.
-    write_json(step.final / RECORD, record | {"config": config, "metrics": json.loads(answer.stdout)})
+    write_json(step.final / RECORD, record | {"config": config, "metrics": answer.said})
     log(f"{step.name}: pass@k computed anew from the stored verdicts")

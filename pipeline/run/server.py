@@ -49,7 +49,7 @@ def start_server(step: Step, folder: Path, env: dict[str, str]) -> Server:
         (folder / name).unlink(missing_ok=True)
     write_json(job, step.job(folder))
     with open(folder / LOG, "wb") as sink:
-        child = children.start("serve", job, env, sink)
+        child = children.start("serve", job, env, sink, sink)
     try:
         with open(folder / LOG, "rb") as output:
             _await_ready(step, child, folder, output)

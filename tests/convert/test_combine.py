@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from common.errors import UserError
 from convert.config import ConvertConfig, ConvertInputs
-from convert.dry_run import main as dry_run
+from convert.dry_run import preview
 
 
 def weights(out) -> dict[str, torch.Tensor]:
@@ -78,17 +78,16 @@ def test_shards_of_another_size_hold_the_same_tensors(make_base, make_adapter, c
     assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
 
 
-def test_dry_run_tells_what_the_stage_then_does_and_writes_nothing(make_base, make_adapter, convert, tmp_path, capsys):
+def test_dry_run_tells_what_the_stage_then_does_and_writes_nothing(make_base, make_adapter, convert, tmp_path):
     base = make_base(shard="12KB")
     adapter = make_adapter(base, steps=(3, 7))
     inputs = ConvertInputs(base=str(base), adapter=str(adapter)).model_dump()
     job = {"config": {"checkpoints": "last 2"}, "inputs": inputs, "out": str(tmp_path / "never" / "there")}
-    assert dry_run(job) == 0
-    told = capsys.readouterr().out
+    told = preview(job)
     assert not (tmp_path / "never").exists()
     out, metrics = convert(base, adapter, checkpoints="last 2")
     shards = [line.split()[1].rstrip(":") for line in told.splitlines() if line.startswith("shard")]
     assert shards == sorted(file.name for file in (out / "model").glob("*.safetensors"))
     assert f"{0.5:g} x step 3 + 0.5 x step 7, rank 8: {metrics['merged']} tensors" in told
-    assert dry_run({**job, "config": {"step": 5}}) == 2
-    assert "no checkpoint of step 5" in capsys.readouterr().err
+    with pytest.raises(UserError, match="no checkpoint of step 5"):
+        preview({**job, "config": {"step": 5}})

@@ -67,7 +67,7 @@ def ask(
 
 def rows_at(done: subprocess.CompletedProcess[str]) -> list[Any]:
     assert done.returncode == 0, done.stderr
-    return [row for _, row in rows_of(Source(path=done.stdout.strip().splitlines()[-1]))]
+    return [row for _, row in rows_of(Source(path=json.loads(done.stdout)))]
 
 
 FILES = {
@@ -84,7 +84,7 @@ def test_a_split_of_a_dataset_is_fetched_once_and_found_again_offline(
     hub = serve(FILES)
     first = ask(tmp_path, hub)
     assert rows_at(first) == TRAIN and f"org/rows at {SHA[:12]}" in first.stderr
-    folder = Path(first.stdout.strip())
+    folder = Path(json.loads(first.stdout))
     assert [where.removeprefix(str(folder)) for where, _ in rows_of(Source(path=str(folder)))][3:5] == [
         "/data/train-0.jsonl:4",
         "/data/train-1.jsonl:1",

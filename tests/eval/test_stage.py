@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from common import process
 from common.errors import UserError
 from eval.config import EvalConfig, EvalInputs
 from eval.stage import run
@@ -47,10 +47,9 @@ def _job(folder: Path, config: dict[str, Any], inputs: dict[str, Any]) -> Path:
     return job
 
 
-def _start(job: Path, **env: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "eval", str(job)], stderr=subprocess.PIPE, text=True, env={**os.environ, **env}
-    )
+def _start(job: Path, **env: str) -> subprocess.Popen[bytes]:
+    """As the conductor does: signals reach it whatever this process ignores."""
+    return process.start("eval", job, with_parent=True, env={**os.environ, **env}, stderr=subprocess.PIPE)
 
 
 def test_a_score_and_its_files(
@@ -94,12 +93,12 @@ def test_kill_9_loses_and_doubles_nothing(
     with serve_openai(behaviour) as url:
         inputs = {"endpoint": url, "model": "m"}
         for _ in TASKS:
-            process = _start(_job(cut, config, inputs))
+            stage = _start(_job(cut, config, inputs))
             assert answered.acquire(timeout=60)
             go_on.release()  # one answer goes through, and is written
-            assert behaviour.payloads and _second_request_or_end(answered, process)
-            process.kill()
-            process.communicate()
+            assert behaviour.payloads and _second_request_or_end(answered, stage)
+            stage.kill()
+            stage.communicate()
             go_on.release()  # the request that was cut off
             with (cut / "out" / "samples.jsonl").open("ab") as torn:
                 torn.write(b'{"task_id": "Prob0')
@@ -110,16 +109,16 @@ def test_kill_9_loses_and_doubles_nothing(
         assert (cut / "out" / name).read_text() == (whole / "out" / name).read_text()
 
 
-def _second_request_or_end(answered: threading.Semaphore, process: subprocess.Popen[str]) -> bool:
-    while process.poll() is None:
+def _second_request_or_end(answered: threading.Semaphore, stage: subprocess.Popen[bytes]) -> bool:
+    while stage.poll() is None:
         if answered.acquire(timeout=0.05):
             return True
     return True
 
 
-def _finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    said = process.communicate(timeout=120)[1]
-    return process.returncode, said
+def _finish(stage: subprocess.Popen[bytes]) -> tuple[int, str]:
+    said = stage.communicate(timeout=120)[1]
+    return stage.returncode, said.decode()
 
 
 def test_a_server_that_dies_on_the_way_costs_no_sample(
@@ -172,10 +171,10 @@ def test_ctrl_c_and_term_keep_what_is_there(
             release.wait(60)
 
         with serve_openai(behave(answer, delay=hold)) as url:
-            process = _start(_job(folder, config, {"endpoint": url, "model": "m"}))
+            stage = _start(_job(folder, config, {"endpoint": url, "model": "m"}))
             assert asked.wait(60)
-            process.send_signal(number)
-            returned, said = _finish(process)
+            stage.send_signal(number)
+            returned, said = _finish(stage)
             release.set()
         assert returned == code and "Traceback" not in said
         assert not (folder / "out" / "summary.json").exists()

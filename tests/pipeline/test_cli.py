@@ -224,6 +224,16 @@ def test_a_benchmark_that_leads_elsewhere_stops_before_its_digest(small: Path, t
     assert_user_error(tapeout("eval", *flags), "a symbolic link that leaves the checkout")
 
 
+@pytest.mark.parametrize("arguments", ["recipes", f"inspect {MODEL}", "check quickstart"])
+def test_a_working_folder_that_was_deleted(tmp_path: Path, command: list[str], arguments: str):
+    """What needs no place still works; what does says so."""
+    words = f'mkdir gone && cd gone && rmdir ../gone && "$@" {arguments}'
+    env = {**os.environ, "PYTHONPATH": str(MODEL.parents[2])}
+    script = ["sh", "-c", words, "sh", *command]
+    done = subprocess.run(script, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr and done.returncode == (0 if "inspect" in arguments else 2), done.stderr
+
+
 def test_recipes_copy_and_schema(tmp_path: Path, tapeout):
     assert "quickstart" in tapeout("recipes").stdout
     assert tapeout("copy", "quickstart", "mine.yaml").returncode == 0

@@ -50,8 +50,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def inspect(*arguments: str | Path, capfd: pytest.CaptureFixture[str]) -> tuple[Result, str, str]:
+    """How it ended, what it said, and what the process that it asked said of errors."""
     done = CliRunner().invoke(app, ["inspect", *map(str, arguments)])
-    return done, *capfd.readouterr()
+    return done, done.stdout, capfd.readouterr().err
 
 
 def test_a_whole_model(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

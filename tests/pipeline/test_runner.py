@@ -5,12 +5,13 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from common.files import locked
+from tests.processes import alive, children_of, left_of
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
@@ -20,32 +21,14 @@ def listing(folder: Path) -> dict[str, int]:
     return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
-def processes_of(pid: int) -> Iterator[int]:
-    """Children of `pid`, from /proc."""
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[1]) == pid:
-            yield int(stat.parent.name)
-
-
 def await_stage(child: "subprocess.Popen[str]", root: Path, stage: str = "data") -> int:
     """Wait until the stage's process is at work; returns its id."""
     while child.poll() is None:
-        at_work = list(processes_of(child.pid))
+        at_work = list(children_of(child.pid))
         if at_work and list(root.glob(f"{stage}/*.partial/job.json")):
             return at_work[0]
         time.sleep(0.01)
     pytest.fail(child.communicate()[0])
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_a_step_is_committed_once_and_kept(small: Path, tmp_path: Path, tapeout):
@@ -95,10 +78,7 @@ def test_a_killed_conductor_takes_its_stage_with_it(small: Path, tmp_path: Path,
     stage = await_stage(child, root)
     child.kill()
     child.wait()
-    deadline = time.monotonic() + 30
-    while alive(stage) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not alive(stage)
+    assert left_of([stage]) == []
     assert not list(root.glob("data/*/record.json"))
     again = tapeout("run", small, "--to", "data")
     assert again.returncode == 0, again.stderr

@@ -42,7 +42,7 @@ def ask(folder: Path, path: str, endpoint: str, **env: str) -> subprocess.Comple
 def test_a_hub_id_is_fetched_once_and_found_again_offline(tmp_path: Path, hub: Hub) -> None:
     first = ask(tmp_path, "org/tiny", hub.url)
     assert first.returncode == 0, first.stderr
-    folder = Path(first.stdout.strip())
+    folder = Path(json.loads(first.stdout))
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == {
         n: FILES[n] for n in ("config.json", "model.safetensors")
     }
