@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.answer import report
 from common.errors import UserError
 from common.progress import log
-from common.stage import report
 from common.terminal import visible, visible_name
 
 HARMLESS = "plain text, é, 漢字, \U0001f600, नमस्ते, \u0645\u0631\u062d\u0628\u0627, a\tb\nc"

@@ -155,5 +155,6 @@ def test_a_completion_does_not_steer_the_terminal(
     (tmp_path / "job.json").write_text(json.dumps(job))
     command = [sys.executable, "-m", "eval.show.sample", str(tmp_path / "job.json")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0 and "\\x1b]0;x\\x07// \\ud83d\\u202e\\x9b2J\n" in done.stdout
-    assert not set(done.stdout) & {"\x1b", "\x9b", "\x07", "\r", "\u202e"}
+    shown = json.loads(done.stdout)
+    assert done.returncode == 0 and "\\x1b]0;x\\x07// \\ud83d\\u202e\\x9b2J\n" in shown
+    assert not set(shown) & {"\x1b", "\x9b", "\x07", "\r", "\u202e"}
