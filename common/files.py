@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -39,7 +40,22 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    """Raises UserError naming a figure that is NaN or infinite: JSON has none, and readers differ on it."""
+    try:
+        text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        if (key := _not_finite(value)) is None:
+            raise
+        raise UserError(f"{key} is not a finite number", where=str(path), fix="look for its cause above") from None
+    write_text(path, text + "\n")
+
+
+def _not_finite(value: Any) -> str | None:
+    """The dotted key of the first NaN or infinity."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else f"({value})"
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    return next((f"{key}.{below}" for key, each in inner if (below := _not_finite(each)) is not None), None)
 
 
 def read_json(path: Path) -> Any:
