@@ -42,8 +42,7 @@ def check_digests(folder: Path, fix: str, below: Sequence[str] = ()) -> None:
 
     Raises UserError, with `fix`, naming the first file that is missing, was added or holds other bytes.
     """
-    known = read_sealed(folder / DIGESTS, fix)
-    noted = {name: digest for name, digest in known["files"].items() if not below or name.split("/")[0] in below}
+    noted = {name: digest for name, digest in _noted(folder, fix).items() if not below or name.split("/")[0] in below}
     there = {
         name
         for path in folder.rglob("*")
@@ -56,7 +55,19 @@ def check_digests(folder: Path, fix: str, below: Sequence[str] = ()) -> None:
         if name not in noted:
             raise UserError(f"the folder is damaged: {name} was added to it", where=str(folder), fix=fix)
         if digest_file(folder / name) != noted[name]:
-            raise UserError(f"the folder is damaged: {name} has other bytes than were saved", where=str(folder), fix=fix)
+            raise UserError(
+                f"the folder is damaged: {name} has other bytes than were saved", where=str(folder), fix=fix
+            )
+
+
+def _noted(folder: Path, fix: str) -> dict[str, str]:
+    path = folder / DIGESTS
+    try:
+        value = read_json(path)
+        check_seal(value, path, fix)
+        return {name: str(digest) for name, digest in value["files"].items()}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"the digests cannot be read ({error})", where=str(path), fix=fix) from error
 
 
 def sealed(value: dict[str, Any]) -> dict[str, Any]:
@@ -64,20 +75,10 @@ def sealed(value: dict[str, Any]) -> dict[str, Any]:
     return {**value, SEAL: _digest(value)}
 
 
-def read_sealed(path: Path, fix: str, required: bool = True) -> dict[str, Any]:
-    """A sealed JSON object without its seal. Raises UserError, with `fix`, where the two disagree.
-
-    `required` False: an object without a seal is taken as it is.
-    """
-    try:
-        value = read_json(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"the file cannot be read ({error})", where=str(path), fix=fix) from error
-    if not isinstance(value, dict) or (SEAL not in value and required):
-        raise UserError("the file is damaged: it has no digest of itself", where=str(path), fix=fix)
-    if SEAL in value and value.pop(SEAL) != _digest(value):
+def check_seal(value: dict[str, Any], path: Path, fix: str) -> None:
+    """Raises UserError, with `fix`, where `value` (read from `path`) has a seal that is not its own."""
+    if SEAL in value and value[SEAL] != _digest({key: each for key, each in value.items() if key != SEAL}):
         raise UserError("the file is damaged: its content is not what was saved", where=str(path), fix=fix)
-    return value
 
 
 def _digest(value: dict[str, Any]) -> str:

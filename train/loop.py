@@ -68,13 +68,18 @@ class Loop:
                 if earlier is not None:  # one step late: the devices have work while the host looks
                     check_loss(earlier, step - 1)
                 earlier, note = metrics["loss"], ""
-                logs, saves = (step % every == 0 or step == last for every in (config.log_every, config.checkpoint_every))
+                logs, saves = (
+                    step % every == 0 or step == last for every in (config.log_every, config.checkpoint_every)
+                )
                 validates = step == last or (config.validate_every is not None and step % config.validate_every == 0)
                 if logs or saves or validates:
                     check_loss(earlier, step)
                 if logs:
                     line = {name: float(value) for name, value in metrics.items()}
-                    line |= {"learning_rate": float(np.asarray(learning_rate(step - 1))), "tokens_per_second": rate.take()}
+                    line |= {
+                        "learning_rate": float(np.asarray(learning_rate(step - 1))),
+                        "tokens_per_second": rate.take(),
+                    }
                     note = f"loss {line['loss']:.3f}, {line['tokens_per_second']:.0f} tokens/s"
                     journal.write(step=step, **line)
                 with rate.paused():

@@ -25,7 +25,9 @@ class Trainer(NamedTuple):
     optimizer: optax.GradientTransformation
 
 
-def make_trainer(config: TrainConfig, spec: DecoderSpec, graph: nnx.GraphDef[Decoder], dtype: str, steps: int) -> Trainer:
+def make_trainer(
+    config: TrainConfig, spec: DecoderSpec, graph: nnx.GraphDef[Decoder], dtype: str, steps: int
+) -> Trainer:
     """Compile-ready programs for a decoder of `spec` whose graph is `graph`."""
     optimizer = make_optimizer(config, spec, steps)
 
@@ -55,9 +57,7 @@ def make_trainer(config: TrainConfig, spec: DecoderSpec, graph: nnx.GraphDef[Dec
 def start_state(trainer: Trainer, trained: nnx.State, mesh: Mesh) -> Any:
     """The optimizer's state: Adam's moments placed as the weights they belong to, counters everywhere."""
     everywhere = NamedSharding(mesh, PartitionSpec())
-    return jax.tree.map(
-        lambda a: a if a.ndim else jax.device_put(a, everywhere), trainer.optimizer.init(trained)
-    )
+    return jax.tree.map(lambda a: a if a.ndim else jax.device_put(a, everywhere), trainer.optimizer.init(trained))
 
 
 def compile_step(trainer: Trainer, trained: nnx.State, opt_state: Any) -> Any:
