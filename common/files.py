@@ -40,22 +40,21 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Raises UserError naming a figure that is NaN or infinite: JSON has none, and readers differ on it."""
-    try:
-        text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    except ValueError:
-        if (key := _not_finite(value)) is None:
-            raise
-        raise UserError(f"{key} is not a finite number", where=str(path), fix="look for its cause above") from None
-    write_text(path, text + "\n")
+    """Raises UserError naming a figure that is NaN or infinite: JSON has no such number, and readers differ on it."""
+    for key, figure in _figures(value):
+        if not math.isfinite(figure):
+            fix = "look above for what made it so"
+            raise UserError(f"{key} is {figure}, which no result can be", where=str(path), fix=fix)
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _not_finite(value: Any) -> str | None:
-    """The dotted key of the first NaN or infinity."""
+def _figures(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
+    """Every float of a JSON value with its dotted key."""
     if isinstance(value, float):
-        return None if math.isfinite(value) else f"({value})"
+        yield key, value
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
-    return next((f"{key}.{below}" for key, each in inner if (below := _not_finite(each)) is not None), None)
+    for name, each in inner:
+        yield from _figures(each, f"{key}.{name}" if key else str(name))
 
 
 def read_json(path: Path) -> Any:

@@ -19,7 +19,6 @@ from tests.train.conftest import LENGTH, Path, conversations, packed
 from train.abstract import abstract_step
 from train.config import LoraConfig, TrainConfig
 from train.loss import LOGITS_BYTES, chunks_of, loss_of, next_tokens
-from train.optimizer import schedule
 from train.step import make_trainer
 
 
@@ -75,10 +74,3 @@ def test_no_program_holds_more_logits_than_the_limit() -> None:
     shapes = re.findall(rf"tensor<([0-9x]*{spec.vocab})xf32>", program)
     sizes = {4 * math.prod(map(int, shape.split("x"))) for shape in shapes}
     assert max(sizes) == LOGITS_BYTES
-
-
-def test_schedule_warms_up_and_ends_low() -> None:
-    rate = schedule(TrainConfig(learning_rate=1.0, warmup_steps=10, final_learning_rate=0.1), 100)
-    assert [float(rate(step)) for step in (0, 5, 10, 100)] == pytest.approx([0.0, 0.5, 1.0, 0.1])
-    short = schedule(TrainConfig(learning_rate=1.0, warmup_steps=10), 2)
-    assert all(np.isfinite(float(short(step))) for step in range(3))
