@@ -18,7 +18,6 @@ from models.quant.layout import mode_of, shapes
 from models.quant.weight import Quantized
 from models.spec import DecoderSpec
 from train.config import TrainConfig
-from train.loss import Batch
 from train.names import name_of
 from train.step import Trainer, compile_step, make_trainer
 
@@ -31,7 +30,7 @@ class AbstractStep:
     trained: nnx.State
     opt_state: Any
     frozen: nnx.State
-    batch: Batch
+    batch: dict[str, jax.ShapeDtypeStruct]
 
     @property
     def arguments(self) -> tuple[Any, ...]:

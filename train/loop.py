@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -55,33 +55,28 @@ class Loop:
         config, setup, last = self.config, self.setup, self.setup.steps
         done, trained, opt_state, batches = self.start()
         train_step = compile_step(setup.trainer, trained, opt_state)
-        journal, learning_rate, rate = TrainingLog(self.path, done), schedule(config, last), Rate()
+        learning_rate, rate = schedule(config, last), Rate()
         earlier: jax.Array | None = None
-        with bar("train", last - done, "steps") as progress:
+        opened = closing(self.checkpoints), closing(TrainingLog(self.path, done)), bar("train", last - done, "steps")
+        with opened[0], opened[1] as journal, opened[2] as progress:
             for step in range(done + 1, last + 1):
                 batch = next(batches)
                 check_supervised(batch, step)
                 rate.tokens += int((batch["segments"] > 0).sum())
-                trained, opt_state, metrics = train_step(
-                    trained, opt_state, setup.frozen, self.batches.on_devices(batch)
-                )
+                on_devices = self.batches.on_devices(batch)
+                trained, opt_state, metrics = train_step(trained, opt_state, setup.frozen, on_devices)
                 if earlier is not None:  # one step late: the devices have work while the host looks
                     check_loss(earlier, step - 1)
                 earlier, note = metrics["loss"], ""
-                logs, saves = (
-                    step % every == 0 or step == last for every in (config.log_every, config.checkpoint_every)
-                )
-                validates = step == last or (config.validate_every is not None and step % config.validate_every == 0)
+                logs, saves, validates = (self.is_due(step, every) for every in self.intervals)
                 if logs or saves or validates:
-                    check_loss(earlier, step)
+                    check_loss(metrics["loss"], step)
+                    check_loss(metrics["grad_norm"], step, "gradient's norm")
                 if logs:
                     line = {name: float(value) for name, value in metrics.items()}
-                    line |= {
-                        "learning_rate": float(np.asarray(learning_rate(step - 1))),
-                        "tokens_per_second": rate.take(),
-                    }
-                    note = f"loss {line['loss']:.3f}, {line['tokens_per_second']:.0f} tokens/s"
-                    journal.write(step=step, **line)
+                    line |= {"learning_rate": float(np.asarray(learning_rate(step - 1)))}
+                    journal.write(step=step, tokens_per_second=(per_second := rate.take()), **line)
+                    note = f"loss {line['loss']:.3f}, {per_second:.0f} tokens/s"
                 with rate.paused():
                     if validates:
                         self.validate(trained, step, journal)
@@ -89,8 +84,14 @@ class Loop:
                         check_state(trained, opt_state, f"after step {step}")
                         self.checkpoints.save(step, trained, opt_state, batches.get_state())
                 progress.advance(1, note)
-        journal.close()
-        self.checkpoints.close()
+
+    @property
+    def intervals(self) -> tuple[int, int, int | None]:
+        """Steps between log lines, checkpoints and validations."""
+        return self.config.log_every, self.config.checkpoint_every, self.config.validate_every
+
+    def is_due(self, step: int, every: int | None) -> bool:
+        return step == self.setup.steps or (every is not None and step % every == 0)
 
     def start(self) -> tuple[int, nnx.State, Any, Any]:
         """(steps done, trained, optimizer state, batches): of the last checkpoint, or of the beginning."""
