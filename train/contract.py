@@ -14,7 +14,8 @@ from common.errors import UserError
 from common.progress import log
 from models.spec import DecoderSpec
 from models.text.packed_rows import PackedRow, read_rows
-from models.text.prompt import load_tokenizer, prompt_ids, template_digest
+from models.text.prompt import load_tokenizer, prompt_ids
+from models.text.template import template_digest
 from models.text.tokenizer_digest import tokenizer_digest
 from train.config import TrainConfig
 
@@ -25,7 +26,8 @@ FEW_STEPS = 10
 def check_data(model: str, data: Path, dataset: dict[str, Any], spec: DecoderSpec) -> None:
     """Raises UserError where `data` was prepared with another tokenizer than the base's, or a row cannot be learnt."""
     # A base may come without a tokenizer, where other tools prepared the rows.
-    tokenizer = load_tokenizer(model) if (Path(model) / "tokenizer.json").is_file() else None
+    there = (Path(model) / "tokenizer.json").is_file()
+    tokenizer = load_tokenizer(model, dataset.get("date")) if there else None
     if tokenizer is not None:
         check_tokenizer(tokenizer, model, data, dataset)
     vocab = spec.vocab if spec.per_layer_input is None else min(spec.vocab, spec.per_layer_input.vocab)
@@ -46,7 +48,8 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerFast, model: str, data: Path, 
         other = "chat template"
     elif "tokenizer_digest" not in dataset:
         probes = dataset.get("probes", [])
-        other = "tokenizer" if any(prompt_ids(tokenizer, each["messages"]) != each["ids"] for each in probes) else None
+        rendered = (prompt_ids(tokenizer, each["messages"], each.get("tools", ())) for each in probes)
+        other = "tokenizer" if any(ids != each["ids"] for ids, each in zip(rendered, probes, strict=True)) else None
     if other is not None:
         raise UserError(
             f"the data was prepared with another {other} than that of {model}",

@@ -14,7 +14,8 @@ from transformers import PreTrainedTokenizerFast
 
 from common.errors import UserError
 from models.text.packed_rows import PackedRow, collate, write_shards
-from models.text.prompt import load_tokenizer, prompt_ids, template_digest
+from models.text.prompt import load_tokenizer, prompt_ids
+from models.text.template import template_digest
 from models.text.tokenizer_digest import tokenizer_digest
 from tests.train.conftest import REPO, conversations, packed
 from train.config import TrainConfig
