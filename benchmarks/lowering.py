@@ -6,22 +6,14 @@ Nothing is allocated or compiled: `python benchmarks/lowering.py [--layers 12 60
 import argparse
 import dataclasses
 import time
-from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-from flax import nnx
-
-from models.adapters.lora import add_lora
-from models.attention.dispatch import Attention
 from models.config import HardwareConfig
-from models.decoder import Decoder, Remat
-from models.families import gemma4, rows
+from models.families import gemma4
 from models.mesh import make_mesh
 from models.spec import DecoderSpec
+from train.abstract import abstract_step
 from train.config import TrainConfig
-from train.step import make_trainer
 
 SLIDING, GLOBAL = "sliding_attention", "full_attention"
 GEMMA4_31B: dict[str, Any] = {
@@ -51,36 +43,9 @@ def gemma4_31b(layers: int) -> DecoderSpec:
     return dataclasses.replace(spec, layers=spec.layers[:layers])
 
 
-def abstract_step(
-    spec: DecoderSpec,
-    length: int,
-    batch_size: int = 1,
-    attention: Attention | None = None,
-    remat: Remat = "full",
-) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """The LoRA train step, and its arguments as shapes."""
-    mesh = make_mesh(HardwareConfig())
-    config = TrainConfig(remat=remat)
-    lora = config.lora
-
-    def make() -> Decoder:
-        values = {leaf.path: jnp.zeros(leaf.shape, jnp.bfloat16) for leaf in rows(spec, stacked=True)}
-        return add_lora(Decoder(spec, values, stacked=True), mesh, lora.rank, lora.alpha, lora.targets, 0)
-
-    decoder = nnx.eval_shape(make)
-    decoder.attention = attention or decoder.attention
-    graph, trained, frozen = nnx.split(decoder, nnx.LoRAParam, ...)
-    trainer = make_trainer(config, graph, "bfloat16", 100)
-    opt_state = jax.eval_shape(trainer.optimizer.init, trained)
-    ids = jax.ShapeDtypeStruct((batch_size, length), jnp.int32)
-    batch = {"tokens": ids, "positions": ids, "segments": ids, "mask": jax.ShapeDtypeStruct(ids.shape, jnp.bool_)}
-    return trainer.step, (trained, opt_state, frozen, batch)
-
-
 def lowered(spec: DecoderSpec, length: int) -> str:
     """The program's text."""
-    step, arguments = abstract_step(spec, length)
-    return jax.jit(step).lower(*arguments).as_text()
+    return abstract_step(spec, TrainConfig(), make_mesh(HardwareConfig()), (1, length)).lower().as_text()
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -39,7 +40,21 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    """Raises UserError naming a figure that is NaN or infinite: JSON has no such number, and readers differ on it."""
+    for key, figure in _figures(value):
+        if not math.isfinite(figure):
+            fix = "look above for what made it so"
+            raise UserError(f"{key} is {figure}, which no result can be", where=str(path), fix=fix)
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _figures(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
+    """Every float of a JSON value with its dotted key."""
+    if isinstance(value, float):
+        yield key, value
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    for name, each in inner:
+        yield from _figures(each, f"{key}.{name}" if key else str(name))
 
 
 def read_json(path: Path) -> Any:

@@ -29,6 +29,7 @@ from data.window import Size, windows
 from models.text.packed_rows import PackedRow, write_shards
 from models.text.prompt import load_tokenizer, prompt_ids
 from models.text.template import LEARN, Message, pinned_day, template_digest
+from models.text.tokenizer_digest import tokenizer_digest
 
 PROBES = 8
 TRAIN, VALIDATION, REPORT = "train", "validation", "dataset.json"
@@ -169,7 +170,8 @@ def run(config: DataConfig, inputs: DataInputs, out: Path) -> dict[str, Any]:
     figures, more = report(config, tally, train_rows, validation_rows)
     day = pinned_day(tokenizer)
     dated = {} if day is None else {"date": day}
-    write_json(out / REPORT, {**figures, **more, **dated, "template_digest": template_digest(tokenizer)})
+    digests = {"template_digest": template_digest(tokenizer), "tokenizer_digest": tokenizer_digest(tokenizer)}
+    write_json(out / REPORT, {**figures, **more, **dated, **digests})
     for line in closing(config, tally, day):
         log(f"data: {line}")
     return {**figures, "dropped": sum(tally.dropped.values())}

@@ -1,7 +1,7 @@
-"""Checkpoints of a training run: Orbax writes them beside, renames, and keeps the latest few.
+"""Checkpoints of a training run: Orbax writes them beside and renames; the latest few are kept.
 
 Each holds `trained` (flat: name -> array, what convert reads), `optimizer` and `loader` (the data iterator's state),
-so a run that was cut off continues bit for bit.
+so a run that was cut off continues bit for bit. One counts as saved when the digests of its files are on disk, too.
 """
 
 import errno
@@ -13,38 +13,31 @@ import jax
 import orbax.checkpoint as ocp
 from flax import nnx
 
-
-def flat_names(trained: nnx.State) -> dict[str, jax.Array]:
-    """Trained arrays by name: "kind.target.lora_a" for LoRA, the table's path otherwise."""
-    return {_name(path): variable.get_value() for path, variable in trained.flat_state()}
-
-
-def _name(path: tuple[Any, ...]) -> str:
-    parts = [str(part) for part in path if part != "stacks"]
-    last = parts.pop()
-    if last == "w":
-        return ".".join(parts)
-    return ".".join([*parts, last.removeprefix("w_")])
-
-
-def with_values(trained: nnx.State, values: dict[str, jax.Array]) -> nnx.State:
-    """`trained` with the arrays of `values` in place of its own."""
-    flat = [(path, variable.replace(values[_name(path)])) for path, variable in trained.flat_state()]
-    return nnx.State.from_flat_path(flat)
+from common.digests import check_digests, has_digests, write_digests
+from common.errors import UserError
+from common.files import write_text
+from common.progress import log
+from train.names import flat_names, with_values
 
 
 class Checkpoints:
     def __init__(self, folder: Path, keep: int):
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, enable_async_checkpointing=False)
-        self.folder = folder.absolute()
+        # None are removed by Orbax: it would do so before the new one counts as saved.
+        options = ocp.CheckpointManagerOptions(max_to_keep=None, create=True, enable_async_checkpointing=False)
+        self.folder, self.keep = folder.absolute(), keep
+        self.saving = self.folder.with_name("checkpoint.saving")
+        """Holds the step of a checkpoint that does not count yet."""
         self.manager = ocp.CheckpointManager(self.folder, options=options)
 
     def save(self, step: int, trained: nnx.State, opt_state: Any, loader: dict[str, Any]) -> None:
-        """Write one checkpoint. Raises OSError (ENOSPC) where the disk has no room: before anything is written."""
+        """Write one checkpoint, then remove what is too old. Raises OSError (ENOSPC) where the disk has no room, before
+        anything is written."""
         arrays = flat_names(trained), _leaves(opt_state)
         # Asked first: on a full disk Orbax's threads print tracebacks, and its error is a ValueError.
         if shutil.disk_usage(self.folder).free < sum(a.nbytes for a in jax.tree.leaves(arrays)):
             raise OSError(errno.ENOSPC, "no room for a checkpoint", str(self.folder))
+        if jax.process_index() == 0:
+            write_text(self.saving, str(step))
         self.manager.save(
             step,
             args=ocp.args.Composite(
@@ -54,10 +47,18 @@ class Checkpoints:
             ),
         )
         self.manager.wait_until_finished()
+        if jax.process_index() == 0:
+            write_digests(self.folder / str(step))
+            self.saving.unlink()
+        for old in sorted(self.manager.all_steps())[: -self.keep]:
+            self.manager.delete(old)
 
     def restore(self, trained: nnx.State, opt_state: Any) -> tuple[int, nnx.State, Any, dict[str, Any]] | None:
-        """(step, trained, optimizer state, loader state) of the latest checkpoint, placed as the arguments are."""
-        step = self.manager.latest_step()
+        """(step, trained, optimizer state, loader state) of the latest checkpoint, placed as the arguments are.
+
+        Raises UserError where it is damaged; one that was cut off while it was saved is removed.
+        """
+        step = self._latest()
         if step is None:
             return None
         abstract = (_abstract(flat_names(trained)), _abstract(_leaves(opt_state)))
@@ -73,6 +74,24 @@ class Checkpoints:
             jax.tree.structure(opt_state), [found["optimizer"][name] for name in _leaves(opt_state)]
         )
         return step, with_values(trained, found["trained"]), state, found["loader"]
+
+    def _latest(self) -> int | None:
+        steps = sorted(self.manager.all_steps())
+        if self.saving.is_file():
+            if self.saving.read_text() in map(str, steps) and not has_digests(self.folder / self.saving.read_text()):
+                step = int(self.saving.read_text())
+                log(f"train: the checkpoint of step {step} was cut off while it was saved: removed")
+                self.manager.delete(step)
+                steps.remove(step)
+            self.saving.unlink()
+        if not steps:
+            return None
+        fix = f"delete it: training goes on from step {steps[-2]}" if len(steps) > 1 else "delete it, to begin again"
+        try:
+            check_digests(self.folder / str(steps[-1]), fix)
+        except UserError as error:
+            raise UserError(f"a damaged checkpoint: {error.what}", where=error.where, fix=error.fix) from None
+        return steps[-1]
 
     def close(self) -> None:
         self.manager.close()

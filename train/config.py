@@ -7,7 +7,7 @@ from pydantic import Field
 from common.schema import InputPath, Section
 from models.config import AttentionName, HardwareConfig
 
-VERSION = 3
+VERSION = 4
 Target = Literal["q", "kv", "o", "gate_up", "down", "router", "per_layer_input_gate", "per_layer_projection"]
 
 

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from common.errors import UserError
 from common.files import write_text
 
 
@@ -16,7 +17,7 @@ class TrainingLog:
         self.file = open(path, "a", encoding="utf-8")
 
     def write(self, **line: Any) -> None:
-        self.file.write(json.dumps(line) + "\n")
+        self.file.write(json.dumps(line, allow_nan=False) + "\n")
         self.file.flush()
         os.fsync(self.file.fileno())
 
@@ -25,8 +26,14 @@ class TrainingLog:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Whole lines of the log; a line that a crash cut short is left out."""
+    """Whole lines of the log; one that a crash cut short is left out. Raises UserError naming a damaged one."""
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    found = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+        try:
+            found.append(dict(json.loads(line)))
+        except (ValueError, TypeError) as error:
+            fix = "delete this line: it only reports"
+            raise UserError("the training log is damaged", where=f"{path}:{number}", fix=fix) from error
+    return found

@@ -7,10 +7,13 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from models.decoder import Decoder, Remat
+from models.spec import DecoderSpec
 from train.config import TrainConfig
 from train.loss import Batch, loss_of
+from train.optimizer import make_optimizer
 
 
 class Trainer(NamedTuple):
@@ -18,49 +21,46 @@ class Trainer(NamedTuple):
 
     step: Callable[[nnx.State, Any, nnx.State, Batch], tuple[nnx.State, Any, dict[str, jax.Array]]]
     evaluate: Callable[[nnx.State, nnx.State, Batch], tuple[jax.Array, jax.Array]]
+    """The sum of the loss over the supervised tokens, and their number."""
     optimizer: optax.GradientTransformation
 
 
-def schedule(config: TrainConfig, steps: int) -> optax.Schedule:
-    """Linear warm-up, then a cosine to `final_learning_rate` of the peak."""
-    warmup = min(config.warmup_steps, max(steps - 1, 0))
-    return optax.warmup_cosine_decay_schedule(
-        0.0 if warmup else config.learning_rate,
-        config.learning_rate,
-        warmup,
-        max(steps, warmup + 1),
-        config.learning_rate * config.final_learning_rate,
-    )
-
-
-def make_trainer(config: TrainConfig, graph: nnx.GraphDef[Decoder], dtype: str, steps: int) -> Trainer:
-    """Compile-ready programs for a decoder whose graph is `graph`."""
-    adam = optax.adamw(schedule(config, steps), b2=0.99, weight_decay=config.weight_decay)
-    clip = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
-    optimizer = optax.chain(*clip, adam)
+def make_trainer(
+    config: TrainConfig, spec: DecoderSpec, graph: nnx.GraphDef[Decoder], dtype: str, steps: int
+) -> Trainer:
+    """Compile-ready programs for a decoder of `spec` whose graph is `graph`."""
+    optimizer = make_optimizer(config, spec, steps)
 
     def loss(trained: nnx.State, frozen: nnx.State, batch: Batch, remat: Remat) -> tuple[jax.Array, jax.Array]:
+        """(sum, count): parts of a batch, or of a data set, are added up before anything is divided."""
         decoder = nnx.merge(graph, jax.tree.map(lambda a: a.astype(dtype), trained), frozen)
         x = decoder.hidden(batch["tokens"], batch["positions"], batch["segments"], remat, config.scan_layers)
-        total, count = loss_of(decoder, x, batch)
-        return total / jnp.maximum(count, 1), count
+        return loss_of(decoder, x, batch)
 
     def step(
         trained: nnx.State, opt_state: Any, frozen: nnx.State, batch: Batch
     ) -> tuple[nnx.State, Any, dict[str, jax.Array]]:
-        (value, count), grads = jax.value_and_grad(loss, has_aux=True)(trained, frozen, batch, config.remat)
+        total, pullback, count = jax.vjp(lambda t: loss(t, frozen, batch, config.remat), trained, has_aux=True)
+        # The mean's gradient: the backward pass of the sum begins with 1 / count, and not with 1 to be divided after.
+        share = 1 / jnp.maximum(count, 1)
+        (grads,) = pullback(share)
         updates, opt_state = optimizer.update(grads, opt_state, trained)
-        metrics = {"loss": value, "grad_norm": optax.global_norm(grads), "supervised": count}
+        metrics = {"loss": total / jnp.maximum(count, 1), "grad_norm": optax.global_norm(grads), "supervised": count}
         return jax.tree.map(lambda a, u: a + u, trained, updates), opt_state, metrics
 
     def evaluate(trained: nnx.State, frozen: nnx.State, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        value, count = loss(trained, frozen, batch, "none")
-        return value * count, count
+        return loss(trained, frozen, batch, "none")
 
     return Trainer(step, jax.jit(evaluate), optimizer)
 
 
-def compile_step(trainer: Trainer, trained: nnx.State, opt_state: Any) -> Callable[..., Any]:
+def start_state(trainer: Trainer, trained: nnx.State, mesh: Mesh) -> Any:
+    """The optimizer's state: Adam's moments placed as the weights they belong to, counters everywhere."""
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    return jax.tree.map(lambda a: a if a.ndim else jax.device_put(a, everywhere), trainer.optimizer.init(trained))
+
+
+def compile_step(trainer: Trainer, trained: nnx.State, opt_state: Any) -> Any:
     """The step with its results placed as its arguments are: one program, not another one from the second step on."""
     places = jax.tree.map(lambda a: a.sharding, (trained, opt_state))
     return jax.jit(trainer.step, donate_argnums=(0, 1), out_shardings=(*places, None))

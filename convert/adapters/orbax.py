@@ -14,6 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
+from common.digests import SEAL, check_digests, check_seal
 from common.errors import UserError
 from common.files import read_json
 from convert.adapters.adapter import ANOTHER_MODEL, METADATA, Adapter, Pair, Value, site_of
@@ -23,6 +24,7 @@ from models.spec import DecoderSpec
 
 CHECKPOINTS = "checkpoints"
 ITEM = "trained"
+ANOTHER_STEP = "choose another step with convert.step, or run the train stage again"
 KEYS = {"lora": ("base_digest", "rank", "alpha", "targets"), "full": ()}
 
 
@@ -30,6 +32,9 @@ def read_trained(folder: Path, config: ConvertConfig, spec: DecoderSpec, table: 
     """`table`: the stacked rows of `spec`. Raises UserError for anything absent, damaged or of another model."""
     about = _metadata(folder / METADATA)
     weights = _pick(folder / CHECKPOINTS, config)
+    if about.pop(SEAL, None) is not None:  # the train stage's own: its checkpoints have digests, too
+        for each in weights:
+            check_digests(folder / CHECKPOINTS / str(each), ANOTHER_STEP, below=(ITEM,))
     step = max(weights)
     named = weights if config.checkpoints is not None else None
     if about["method"] == "full":
@@ -130,6 +135,7 @@ def _updated(arrays: Mapping[str, np.ndarray], scale: float, leaf: Leaf, base: n
 def _metadata(path: Path) -> dict[str, Any]:
     try:
         about = read_json(path)
+        check_seal(about, path, "run the train stage again")
         if lacking := [key for key in KEYS[about["method"]] if key not in about]:
             raise ValueError(f"no {lacking[0]}")
     except (ValueError, KeyError, TypeError) as error:
@@ -176,7 +182,7 @@ def _restore(folder: Path) -> dict[str, np.ndarray]:
         raise UserError(
             f"the checkpoint is damaged or incomplete: {textwrap.shorten(reason, 160, placeholder='...')}",
             where=str(folder),
-            fix="choose another step with convert.step, or run the train stage again",
+            fix=ANOTHER_STEP,
         ) from error
 
 

@@ -44,7 +44,9 @@ def adapted_rows(decoder: Decoder, targets: Iterable[str]) -> list[Leaf]:
     return [leaf for leaf in products if leaf.target in set(targets)]
 
 
-def add_lora(decoder: Decoder, mesh: Mesh, rank: int, alpha: float, targets: Iterable[str], seed: int) -> Decoder:
+def add_lora(
+    decoder: Decoder, mesh: Mesh | None, rank: int, alpha: float, targets: Iterable[str], seed: int
+) -> Decoder:
     """The decoder with LoRA on `targets` of every layer: A uniform (He), B zero, both float32, placed on `mesh`."""
     key = jax.random.key(seed)
     for i, leaf in enumerate(adapted_rows(decoder, targets)):

@@ -50,7 +50,8 @@ NOT_IN_FINGERPRINT: dict[str, frozenset[str]] = {
 }
 WEIGHTS = ".safetensors"
 """What preparing data, and training from random weights, do not read of a model folder."""
-RESUMES = frozenset({"train", "convert", "eval"})
+RESUMES = {"train": "checkpoints/*", "convert": "progress.jsonl", "eval": "samples.jsonl"}
+"""Stages that go on where they were cut off, and where in their folder stands what they had finished."""
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,14 @@ from common.files import commit_folder, locked, partial_of, read_json, write_jso
 from common.progress import log
 from models.config import HardwareConfig
 from pipeline.run import children
+from pipeline.run.attempts import JOB, make_way
 from pipeline.run.children import ChildFailed
 from pipeline.run.graph import RESUMES, Step
 from pipeline.run.records import RECORD, now, write_record
 from pipeline.run.scores import with_wanted_k
 from pipeline.run.server import METRICS, SCRATCH, Server, check_alive, scratch_server, start_server
 
-LOCK, JOB = ".lock", "job.json"
+LOCK = ".lock"
 _LOCK_PATIENCE_S = 5.0
 
 
@@ -166,26 +167,17 @@ class Runner:
     def _attempt(self, step: Step, inputs: dict[str, Any] | None = None) -> Iterator[tuple[Path, dict[str, Any]]]:
         """The partial folder with its job, and the record so far; after a failure only what a resume uses stays."""
         partial = partial_of(step.final)
-        if step.stage not in RESUMES or not _is_of(partial, step):
-            shutil.rmtree(partial, ignore_errors=True)
+        make_way(partial, step)
         partial.mkdir(parents=True, exist_ok=True)
         try:
             job = step.job(partial, inputs)
-            write_json(partial / JOB, job | {"fingerprint": step.fingerprint})
+            write_json(partial / JOB, job | {"fingerprint": step.fingerprint, "identity": step.identity})
             about = {"stage": step.name, "fingerprint": step.fingerprint, "identity": step.identity}
             yield partial, {**about, "config": job["config"], "inputs": job["inputs"]}
         except BaseException:
             if step.stage not in RESUMES or {path.name for path in partial.glob("*")} <= {JOB}:
                 shutil.rmtree(partial, ignore_errors=True)
             raise
-
-
-def _is_of(partial: Path, step: Step) -> bool:
-    """Whether an attempt at this very step left `partial`."""
-    try:
-        return read_json(partial / JOB)["fingerprint"] == step.fingerprint
-    except (OSError, ValueError, KeyError):
-        return False
 
 
 def check_needs(steps: Sequence[Step], command: str) -> None:

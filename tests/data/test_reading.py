@@ -129,7 +129,7 @@ def test_packed_and_unpacked_rows_give_the_same_loss(prepare: Prepare, tmp_path:
     decoder = load_decoder(tokenizer_folder, "float32", True)
     decoder = add_lora(decoder, make_mesh(HardwareConfig()), 2, 4.0, config.lora.targets, 0)
     graph, trained, frozen = nnx.split(decoder, nnx.LoRAParam, ...)
-    trainer = make_trainer(config, graph, "float32", 10)
+    trainer = make_trainer(config, decoder.spec, graph, "float32", 10)
 
     def loss(name: str, packing: str, **more: Any) -> tuple[float, float]:
         prepare(str(ROWS), name=name, limit=24, max_length=512, packing=packing)

@@ -41,7 +41,7 @@ def test_gradients_are_those_over_widened_weights(base: Path, mode: Mode) -> Non
         decoder.run_on(None)
         graph, trained, frozen = nnx.split(decoder, nnx.LoRAParam, ...)
         trained = jax.tree.map(lambda a: a + 0.02, trained)
-        trainer = make_trainer(config, graph, "float32", 10)
+        trainer = make_trainer(config, decoder.spec, graph, "float32", 10)
         return jax.value_and_grad(lambda t: trainer.evaluate(t, frozen, batch)[0])(trained)
 
     (loss, grads), (same_loss, same_grads) = gradients(quantized), gradients(widened)

@@ -27,7 +27,7 @@ def test_a_killed_run_goes_on_bit_for_bit(job: Job, start: Start) -> None:
     cut, cut_out = job("cut")
     process = start(cut)
     deadline = time.monotonic() + 240
-    while not (cut_out / "checkpoints" / "2").is_dir():
+    while not (cut_out / "checkpoints" / "2" / "digests.json").is_file():
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.01)
     process.kill()

@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from benchmarks.lowering import abstract_step, gemma4_31b
+from benchmarks.lowering import gemma4_31b
 from models.adapters.lora import add_lora
 from models.config import HardwareConfig
 from models.folder.load import load_decoder
 from models.mesh import make_mesh
 from models.text.packed_rows import collate
 from tests.train.conftest import LENGTH, Path, conversations, packed
+from train.abstract import abstract_step
 from train.config import LoraConfig, TrainConfig
 from train.loss import LOGITS_BYTES, chunks_of, loss_of, next_tokens
-from train.step import make_trainer, schedule
+from train.step import make_trainer
 
 
 def test_packed_and_single_rows_have_the_same_loss(base: Path) -> None:
@@ -26,7 +27,7 @@ def test_packed_and_single_rows_have_the_same_loss(base: Path) -> None:
     decoder = load_decoder(str(base), "float32", True)
     decoder = add_lora(decoder, make_mesh(HardwareConfig()), 2, 4.0, config.lora.targets, 0)
     graph, trained, frozen = nnx.split(decoder, nnx.LoRAParam, ...)
-    trainer = make_trainer(config, graph, "float32", 10)
+    trainer = make_trainer(config, decoder.spec, graph, "float32", 10)
     parts = conversations(6)
     together = collate([packed(parts[2 * i : 2 * i + 2]) for i in range(3)], 3, LENGTH)
     apart = collate([packed([part]) for part in parts], 6, LENGTH)
@@ -68,15 +69,8 @@ def test_chunks_of_logits_give_the_same_loss_and_gradients(base: Path, chunks: i
 
 def test_no_program_holds_more_logits_than_the_limit() -> None:
     spec = gemma4_31b(6)
-    step, arguments = abstract_step(spec, 2048)
+    program = abstract_step(spec, TrainConfig(), make_mesh(HardwareConfig()), (1, 2048)).lower().as_text()
     assert 4 * 2048 * spec.vocab > LOGITS_BYTES
-    shapes = re.findall(rf"tensor<([0-9x]*{spec.vocab})xf32>", jax.jit(step).lower(*arguments).as_text())
+    shapes = re.findall(rf"tensor<([0-9x]*{spec.vocab})xf32>", program)
     sizes = {4 * math.prod(map(int, shape.split("x"))) for shape in shapes}
     assert max(sizes) == LOGITS_BYTES
-
-
-def test_schedule_warms_up_and_ends_low() -> None:
-    rate = schedule(TrainConfig(learning_rate=1.0, warmup_steps=10, final_learning_rate=0.1), 100)
-    assert [float(rate(step)) for step in (0, 5, 10, 100)] == pytest.approx([0.0, 0.5, 1.0, 0.1])
-    short = schedule(TrainConfig(learning_rate=1.0, warmup_steps=10), 2)
-    assert all(np.isfinite(float(short(step))) for step in range(3))

@@ -1,13 +1,15 @@
 """Compile a LoRA step of one period of Gemma 4 31B (head dims 256 and 512) for four v5p chips, without a chip."""
 
-import jax
 import numpy as np
 from jax.experimental import topologies
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
-from benchmarks.lowering import abstract_step, gemma4_31b
+from benchmarks.lowering import gemma4_31b
 from models.attention.dispatch import Attention
-from models.mesh import AXES, batch_sharding
+from models.decoder import Remat
+from models.mesh import AXES
+from train.abstract import abstract_step
+from train.config import TrainConfig
 
 LENGTH, CHIPS = 2048, 4
 
@@ -15,14 +17,12 @@ LENGTH, CHIPS = 2048, 4
 def main() -> None:
     topology = topologies.get_topology_desc(platform="tpu", topology_name="v5p:2x2x1")
     spec = gemma4_31b(6)
-    for shape, remat in (((1, CHIPS, 1), "offload"), ((1, 1, CHIPS), "full")):
+    cases: tuple[tuple[tuple[int, int, int], Remat], ...] = (((1, CHIPS, 1), "offload"), ((1, 1, CHIPS), "full"))
+    for shape, remat in cases:
         mesh = Mesh(np.asarray(topology.devices).reshape(shape), AXES)
         attention = Attention("auto", mesh)
         print(attention.describe(spec, LENGTH, "bfloat16"), flush=True)
-        step, (trained, opt_state, frozen, batch) = abstract_step(spec, LENGTH, CHIPS, attention, remat)
-        whole = NamedSharding(mesh, PartitionSpec())
-        program = jax.jit(step, in_shardings=(whole, whole, whole, batch_sharding(mesh)))
-        program.lower(trained, opt_state, frozen, batch).compile()
+        abstract_step(spec, TrainConfig(remat=remat), mesh, (CHIPS, LENGTH)).lower().compile()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,74 @@
+"""The optimizer as data: its schedule, and that only matrices decay, whatever the family."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from models.decoder import Decoder
+from models.families import read_spec, rows
+from tests.models.families import FAMILIES
+from train.config import TrainConfig
+from train.names import flat_names
+from train.optimizer import decays, links, make_optimizer, matrices_of, schedule
+
+
+@pytest.mark.parametrize("family", ["gemma3", "qwen3", "llama", "gemma4 E2B", "gemma4 experts"])
+def test_matrices_are_what_has_two_axes_in_hugging_face(family: str, tmp_path: Path) -> None:
+    model = FAMILIES[family]()
+    model.config.save_pretrained(tmp_path)
+    axes = {name: tensor.ndim for name, tensor in model.state_dict().items()}
+    spec = read_spec(str(tmp_path))
+    matrices = matrices_of(spec)
+    for leaf in rows(spec, stacked=True):
+        assert {axes[name] >= 2 for name in leaf.hf_names} == {leaf.path in matrices}, leaf.path
+    assert decays("sliding.q.lora_a", matrices) and decays("sliding.q.lora_b", matrices)
+
+
+def test_norms_and_scalars_do_not_decay(base: Path) -> None:
+    """A gradient of zero leaves the decay alone to move a weight."""
+    spec = read_spec(str(base))
+    ones = {leaf.path: np.ones(leaf.shape, np.float32) for leaf in rows(spec, stacked=True)}
+    _, trained, _ = nnx.split(Decoder(spec, ones, True, trained=nnx.Param), nnx.Param, ...)
+    config = TrainConfig(method="full", weight_decay=0.5, learning_rate=0.1, warmup_steps=0)
+    optimizer = make_optimizer(config, spec, 10)
+    zeros = jax.tree.map(np.zeros_like, trained)
+    updates, _ = jax.jit(lambda t: optimizer.update(zeros, optimizer.init(t), t))(trained)
+    before, moved = flat_names(trained), flat_names(updates)
+    matrices = matrices_of(spec)
+    assert {name for name, update in moved.items() if np.any(update)} == matrices < before.keys()
+    for name in matrices:
+        np.testing.assert_allclose(moved[name], -0.1 * 0.5 * before[name], rtol=1e-6)
+
+
+def test_the_chain_is_adamw(base: Path) -> None:
+    """With every weight decayed, it is optax's own, bit for bit."""
+    spec = read_spec(str(base))
+    config = TrainConfig(weight_decay=0.1, warmup_steps=2)
+    assert list(links(config, spec, 10)) == [
+        "clip_by_global_norm",
+        "scale_by_adam",
+        "add_decayed_weights",
+        "scale_by_learning_rate",
+    ]
+    assert list(links(TrainConfig(clip_norm=None), spec, 10)) == ["scale_by_adam", "scale_by_learning_rate"]
+    state = nnx.State({"q": {"w_lora_a": nnx.LoRAParam(np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4))}})
+    theirs = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule(config, 10), b2=0.99, weight_decay=0.1))
+    ours, results = make_optimizer(config, spec, 10), []
+    for optimizer in (ours, theirs):
+        params, own = state, optimizer.init(state)
+        for step in range(4):
+            updates, own = optimizer.update(jax.tree.map(lambda a, n=step: a + n, state), own, params)
+            params = optax.apply_updates(params, updates)
+        results.append(flat_names(params)["q.lora_a"])
+    assert results[0].tobytes() == results[1].tobytes()
+
+
+def test_schedule_warms_up_and_ends_low() -> None:
+    rate = schedule(TrainConfig(learning_rate=1.0, warmup_steps=10, final_learning_rate=0.1), 100)
+    assert [float(rate(step)) for step in (0, 5, 10, 100)] == pytest.approx([0.0, 0.5, 1.0, 0.1])
+    short = schedule(TrainConfig(learning_rate=1.0, warmup_steps=10), 2)
+    assert all(np.isfinite(float(short(step))) for step in range(3))

@@ -1,0 +1,59 @@
+"""The optimizer as data: the links of its chain by name, each with what the configuration says of it."""
+
+import optax
+from flax import nnx
+
+from models.families import rows
+from models.spec import DecoderSpec
+from train.config import TrainConfig
+from train.names import flat_names, with_values
+
+B1, B2, EPS = 0.9, 0.99, 1e-8
+
+
+def schedule(config: TrainConfig, steps: int) -> optax.Schedule:
+    """Linear warm-up, then a cosine to `final_learning_rate` of the peak."""
+    warmup = warmup_steps(config, steps)
+    return optax.warmup_cosine_decay_schedule(
+        0.0 if warmup else config.learning_rate,
+        config.learning_rate,
+        warmup,
+        max(steps, warmup + 1),
+        config.learning_rate * config.final_learning_rate,
+    )
+
+
+def warmup_steps(config: TrainConfig, steps: int) -> int:
+    """The configured warm-up, cut to leave the last step its peak."""
+    return min(config.warmup_steps, max(steps - 1, 0))
+
+
+def links(config: TrainConfig, spec: DecoderSpec, steps: int) -> dict[str, optax.GradientTransformation]:
+    """What a gradient goes through, in this order: AdamW (Loshchilov and Hutter, 2019) behind a clipped global norm."""
+    matrices = matrices_of(spec)
+
+    def mask(trained: nnx.State) -> nnx.State:
+        return with_values(trained, {name: decays(name, matrices) for name in flat_names(trained)})
+
+    chain: dict[str, optax.GradientTransformation] = {}
+    if config.clip_norm:
+        chain["clip_by_global_norm"] = optax.clip_by_global_norm(config.clip_norm)
+    chain["scale_by_adam"] = optax.scale_by_adam(B1, B2, EPS)
+    if config.weight_decay:
+        chain["add_decayed_weights"] = optax.add_decayed_weights(config.weight_decay, mask)
+    chain["scale_by_learning_rate"] = optax.scale_by_learning_rate(schedule(config, steps))
+    return chain
+
+
+def make_optimizer(config: TrainConfig, spec: DecoderSpec, steps: int) -> optax.GradientTransformation:
+    return optax.chain(*links(config, spec, steps).values())
+
+
+def matrices_of(spec: DecoderSpec) -> frozenset[str]:
+    """Paths of the rows that are matrices, by their HF axes; norms, scales and scalars are not."""
+    return frozenset(leaf.path for leaf in rows(spec, stacked=True) if len(leaf.groups) > 1)
+
+
+def decays(name: str, matrices: frozenset[str]) -> bool:
+    """Whether a trained array shrinks by `weight_decay`: matrices do, LoRA's A and B among them."""
+    return name in matrices or name.endswith((".lora_a", ".lora_b"))
