@@ -72,11 +72,12 @@ def build_engine(
 ) -> tuple[Engine, int]:
     """The engine of a model folder (and an adapter), nothing compiled yet, and the size of the model's vocabulary."""
     mesh = serving_mesh(config.tp, config.replicate, read_spec(folder))
-    decoder = load_decoder(folder, config.dtype, stacked=False, mesh=mesh, weights=config.weights)
+    decoder = load_decoder(
+        folder, config.dtype, stacked=False, mesh=mesh, weights=config.weights, attention=config.attention
+    )
     if adapter is not None:
         found = read_peft_adapter(Path(adapter), known_products(decoder))
         log(f"adapter: {len(found.pairs)} tensors, rank {attach(decoder, mesh, found, config.dtype).rank}")
-    decoder.run_on(mesh, config.attention)
     programs = Programs(
         decoder,
         slots=config.slots,

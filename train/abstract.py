@@ -88,8 +88,8 @@ def _decoder(spec: DecoderSpec, config: TrainConfig, mesh: Mesh, dtype: str) -> 
         )
 
     values = {leaf.path: weight(leaf) for leaf in rows(spec, stacked=True)}
-    decoder = Decoder(spec, values, stacked=True, trained=nnx.Param if full else nnx.LoRAParam)
-    decoder.run_on(mesh, config.attention)
+    trained = nnx.Param if full else nnx.LoRAParam
+    decoder = Decoder(spec, values, True, trained, mesh, config.attention)
     lora = config.lora
     return decoder if full else add_lora(decoder, None, lora.rank, lora.alpha, lora.targets, config.seed)
 
@@ -103,7 +103,7 @@ def _placed(state: nnx.State, table: dict[str, Leaf], mesh: Mesh) -> nnx.State:
             if not isinstance(a, Quantized):
                 return jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=weight_sharding(mesh, leaf))
             return jax.tree.map(
-                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding_of(mesh, leaf.letters, x.shape)), a
+                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=weight_sharding(mesh, leaf, x.shape)), a
             )
         path, half = name.rsplit(".", 1)
         letters = lora_axes(table[path])[half == "lora_b"]

@@ -19,13 +19,13 @@ from models.adapters.peft import PeftAdapter, joined
 from models.decoder import Decoder
 from models.families import rows
 from models.layer import Projection
-from models.leaf import Leaf, contracted, lora_shapes
+from models.leaf import Leaf, contracted, lora_shapes, target_like
 from models.mesh import lora_shardings
 
 
 def _products(decoder: Decoder) -> list[Leaf]:
     """The rows of layers that LoRA can adapt."""
-    return [leaf for leaf in rows(decoder.spec, decoder.stacked) if leaf.is_product and "." in leaf.path]
+    return [leaf for leaf in rows(decoder.spec, decoder.stacked) if leaf.use.adaptable]
 
 
 def known_products(decoder: Decoder) -> set[str]:
@@ -38,8 +38,10 @@ def adapted_rows(decoder: Decoder, targets: Iterable[str]) -> list[Leaf]:
     products = _products(decoder)
     names = {leaf.target for leaf in products}
     if unknown := sorted(set(targets) - names):
+        near = target_like(products, unknown[0])
+        fix = f"write {near}; " if near else ""
         raise UserError(
-            f"this model has no product {unknown[0]!r}", where="train.lora.targets", fix=f"known: {sorted(names)}"
+            f"this model has no product {unknown[0]!r}", where="train.lora.targets", fix=f"{fix}known: {sorted(names)}"
         )
     return [leaf for leaf in products if leaf.target in set(targets)]
 
