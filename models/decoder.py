@@ -83,6 +83,11 @@ class Decoder(nnx.Module):
         else:
             self.layers = nnx.List([layer(f"layers.{i}", i) for i in range(len(spec.layers))])
 
+    @property
+    def dtype(self) -> jnp.dtype:
+        """What is computed in, where the weights are quantized too; known of shapes as of arrays."""
+        return jnp.dtype(self.embed.get_value().dtype)
+
     def embedded(self, tokens: jax.Array) -> jax.Array:
         """tokens [b t] -> [b t d], where the residual stream begins: float32 whatever the weights are, since what its
         rounding loses adds up over the layers."""
@@ -156,8 +161,7 @@ class Decoder(nnx.Module):
         return x, tuple(kv.values())
 
     def _masks(self, positions: jax.Array, segments: jax.Array | None) -> Masks:
-        dtype = self.embed[...].dtype
-        return {k: self.attention.mask(positions, segments, self.spec.of_kind(k), dtype) for k in self.spec.kinds}
+        return {k: self.attention.mask(positions, segments, self.spec.of_kind(k), self.dtype) for k in self.spec.kinds}
 
     def walk(self, tokens: jax.Array, positions: jax.Array, attend: LayerAttend) -> jax.Array:
         """The last layer's output [b t d], before the final norm, layer by layer: tokens, positions [b t].

@@ -42,8 +42,8 @@ class Projection(nnx.Module):
         self.lora_scale: float | None = None
         self.w = nnx.Param(w)
 
-    def adapt(self, a: jax.Array, b: jax.Array, scale: float) -> None:
-        """Add scale * (x A) B, A [in r] and B [r out] with the weight's axes (Hu et al. 2021)."""
+    def adapt(self, a: Any, b: Any, scale: float) -> None:
+        """Add scale * (x A) B, A [in r] and B [r out] (arrays, or shapes) with the weight's axes (Hu et al. 2021)."""
         self.w_lora_a, self.w_lora_b, self.lora_scale = nnx.LoRAParam(a), nnx.LoRAParam(b), scale
 
     def __call__(self, x: jax.Array) -> jax.Array:

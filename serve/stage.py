@@ -24,6 +24,7 @@ from models.text.template import template_digest
 from serve.api.jobs import Hub
 from serve.api.server import Model, build_app
 from serve.config import ServeConfig, ServeInputs
+from serve.engine.definitions import Definitions
 from serve.engine.engine import Engine
 from serve.engine.metrics import Metrics
 from serve.engine.programs import Programs
@@ -78,13 +79,8 @@ def build_engine(
     if adapter is not None:
         found = read_peft_adapter(Path(adapter), known_products(decoder))
         log(f"adapter: {len(found.pairs)} tensors, rank {attach(decoder, mesh, found, config.dtype).rank}")
-    programs = Programs(
-        decoder,
-        slots=config.slots,
-        max_length=config.max_length,
-        steps=config.decode_steps,
-        eos_ids=eos_ids(folder, tokenizer),
-    )
+    ends = eos_ids(folder, tokenizer)
+    programs = Programs(Definitions(decoder, config.slots, config.max_length, config.decode_steps, ends))
     scheduler = Scheduler(config.slots, PREFILL_LENGTHS * config.max_length)
     engine = Engine(programs, scheduler, max_waiting=config.max_waiting, metrics=Metrics(), deliver=lambda events: None)
     return engine, decoder.spec.vocab

@@ -59,13 +59,28 @@ def add_lora(
     return decoder
 
 
-def _adapt(decoder: Decoder, leaf: Leaf, mesh: Mesh | None, a: Any, b: Any, scale: float) -> None:
+def add_lora_shapes(decoder: Decoder, mesh: Mesh, rank: int, alpha: float, targets: Iterable[str]) -> Decoder:
+    """`add_lora` for a decoder of shapes."""
+    for leaf in adapted_rows(decoder, targets):
+        sizes = lora_shapes(leaf, rank)
+        a, b = (
+            jax.ShapeDtypeStruct(size, jnp.float32, sharding=sharding)
+            for size, sharding in zip(sizes, lora_shardings(mesh, leaf, *sizes), strict=True)
+        )
+        _projection(decoder, leaf).adapt(a, b, alpha / rank)
+    return decoder
+
+
+def _projection(decoder: Decoder, leaf: Leaf) -> Projection:
     where, target = leaf.path.rsplit(".", 1)
     layer = decoder.stacks[where] if decoder.stacked else decoder.layers[int(where.rsplit(".", 1)[1])]
-    projection: Projection = getattr(layer, target)
+    return getattr(layer, target)
+
+
+def _adapt(decoder: Decoder, leaf: Leaf, mesh: Mesh | None, a: Any, b: Any, scale: float) -> None:
     shardings = (None, None) if mesh is None else lora_shardings(mesh, leaf, a.shape, b.shape)
     placed_a, placed_b = (jax.device_put(half, place) for half, place in zip((a, b), shardings, strict=True))
-    projection.adapt(placed_a, placed_b, scale)
+    _projection(decoder, leaf).adapt(placed_a, placed_b, scale)
 
 
 @dataclass(frozen=True)

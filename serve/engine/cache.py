@@ -57,7 +57,7 @@ def places(decoder: Decoder, axes: tuple[str, str]) -> tuple[tuple[NamedSharding
 
 
 def _zeros(decoder: Decoder, slots: int, columns: list[int]) -> Layers:
-    dtype = decoder.embed[...].dtype
+    dtype = decoder.dtype
     return tuple(
         (
             jnp.zeros((slots, spec.kv_heads, spec.head_dim, s), dtype),
