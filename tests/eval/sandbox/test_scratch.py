@@ -43,7 +43,7 @@ def test_the_dead_are_swept_and_the_living_are_not(tmp_path: Path) -> None:
     ]
     dead, living = (Path(holder.stdout.readline().strip()) for holder in holders if holder.stdout)  # type: ignore[misc]
     holders[0].kill()
-    holders[0].wait()
+    holders[0].communicate(timeout=60)
     assert dead.exists()
     with scratch.folder() as own:
         assert not dead.exists() and (living / "nonce").exists() and Path(own).parent == tmp_path
