@@ -106,7 +106,7 @@ def compare(problem: Problem, simulator: Simulator) -> list[Compared]:
     golden, rows = simulate.golden(problem, simulator), []
     reference = harness.reference_as_design(problem)
     for kind, design in [("reference", reference), *mutants(reference, problem.task_id)]:
-        admission = admitted(design, problem.interface, simulator.limits.seconds)
+        admission = admitted(design, problem.interface, simulator)
         ours = admission if isinstance(admission, Verdict) else simulate.grade(problem, admission, golden, simulator)
         log = run_bare(problem, design, simulator.limits.seconds)
         rows.append(Compared(problem.task_id, kind, ours, official(log, design)))

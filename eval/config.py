@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from common.schema import InputPath, Section
 
-VERSION = 2
+VERSION = 4
 USUAL_K = (1, 5)
 
 

@@ -1,130 +1,129 @@
-"""Admission: a design may define itself and its helpers, and touch nothing else; judged before it runs.
+"""Admission: a design may define itself and its helpers, and touch nothing else; judged on every word before it runs.
 
-The raw text is scanned first (an `ifdef may hide things from one tool only), then the tree that slang makes.
-A text with syntax errors is judged by what slang makes of it; the sandbox and the harness still hold it.
+Words that act on the simulation as a whole (printing, ending, dumping) are replaced by ones that do nothing, with
+arguments that must still make sense; what could reach out of the design is refused. The barriers behind this are the
+sandbox, the harness's names that no design can know, and its record of what was compared.
 """
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from itertools import pairwise
 
-import pyslang
-from pyslang import parsing, syntax
-from pyslang.parsing import TokenKind
-from pyslang.syntax import SyntaxKind
+from eval.grade.extract import TOP
+from eval.grade.tokens import Token, Unreadable, joined, tokens
 
-from eval.grade.extract import TOP, without_comments
-
-_HARMLESS = re.compile(
-    r"(display|write|strobe|monitor|swrite)[bho]?|monitoron|monitoroff|info|warning|error|sformatf?|timeformat"
-    r"|printtimescale|signed|unsigned|clog2|bits|size|high|low|left|right|increment|(unpacked_)?dimensions|typename|cast"
-    r"|countones|countbits|onehot0?|isunknown|isunbounded|time|realtime|stime|u?random|urandom_range|rtoi|itor"
-    r"|(short)?realtobits|bitsto(short)?real|ln|log10|exp|sqrt|pow|floor|ceil|abs|min|max|a?(sin|cos|tan)h?|atan2|hypot"
-    r"|past|rose|fell|stable|changed|sampled|assert(on|off|kill)"
-)
+_TWO_WAYS = frozenset({"tran", "tranif0", "tranif1", "rtran", "rtranif0", "rtranif1", "alias", "inout"})
+_OUTWARD = frozenset({"force", "release", "bind", "config", "library", "program", "export"})
+_BARRED = _TWO_WAYS | _OUTWARD
 _RESERVED = frozenset({"tb", "RefModule", "stimulus_gen"})
-_BARRED = {
-    SyntaxKind.BindDirective: "bind",
-    SyntaxKind.ProceduralForceStatement: "force",
-    SyntaxKind.ProceduralReleaseStatement: "release",
-    SyntaxKind.DPIImport: "a DPI import",
-    SyntaxKind.DPIExport: "a DPI export",
-    SyntaxKind.ConfigDeclaration: "a config",
-    SyntaxKind.ProgramDeclaration: "a program",
-    SyntaxKind.AnonymousProgram: "a program",
-    SyntaxKind.LibraryDeclaration: "a library",
-}
-_DEFINITIONS = (SyntaxKind.ModuleDeclaration, SyntaxKind.InterfaceDeclaration, SyntaxKind.PackageDeclaration)
-_CONNECTIONS = (SyntaxKind.NamedPortConnection, SyntaxKind.NamedParamAssignment)
-_SYSTEM_NAME = re.compile(r"\$\s*(`*)(\w*)")
-_DIRECTIVE = re.compile(r"`(include|line|pragma|unconnected_drive|nounconnected_drive|protect\w*|begin_keywords)\b")
+_PURE = re.compile(
+    r"(info|warning|error|swrite[bho]?|sformatf?|signed|unsigned|clog2|bits|size|high|low|left|right|increment"
+    r"|(unpacked_)?dimensions|typename|cast|countones|countbits|onehot0?|isunknown|isunbounded|time|realtime|stime"
+    r"|u?random|urandom_range|rtoi|itor|(short)?realtobits|bitsto(short)?real|ln|log10|exp|sqrt|pow|floor|ceil|abs|min|max"
+    r"|a?(sin|cos|tan)h?|atan2|hypot|past|rose|fell|stable|changed|sampled|setup|hold|setuphold|recovery|removal|recrem"
+    r"|skew|width|period|nochange)"
+)
+_SILENCED = re.compile(r"f?(display|write|strobe|monitor)[bho]?|finish|stop")
+_DISCARDED = re.compile(
+    r"dump(file|vars|on|off|all|flush|limit)|monitor(on|off)|timeformat|printtimescale|(read|write)mem[bh]"
+    r"|fclose|fflush|assert(on|off|kill)"
+)
+_ABSENT = re.compile(r"(value|test)\$plusargs")
+_IMPLICIT = re.compile(r"genblk\d+")
+_NOTHING = "$fdisplay(0"
+"""Writes to no channel at all: evaluates its arguments, and does nothing."""
 
 
-def _line_of(text: str, offset: int) -> int:
-    return text.count("\n", 0, offset) + 1
+class Refused(ValueError):
+    """Why a design must not be run."""
 
 
-def _from_text(design: str) -> Iterator[str]:
-    plain = without_comments(design)
-    for match in _DIRECTIVE.finditer(plain):
-        yield f"line {_line_of(plain, match.start())}: the directive `{match.group(1)}"
-    for match in _SYSTEM_NAME.finditer(plain):
-        ticks, name = match.groups()
-        if ticks or (name and not _HARMLESS.fullmatch(name)):
-            yield f"line {_line_of(plain, match.start())}: the system task or scope ${ticks}{name}"
+def _close(words: list[Token], at: int) -> int:
+    """The place of the `)` for the `(` at `at`, or the end."""
+    depth = 0
+    for i in range(at, len(words)):
+        depth += {"(": 1, ")": -1}.get(words[i].text, 0)
+        if not depth:
+            return i
+    return len(words) - 1
 
 
-def _parse(design: str) -> Any:
-    options = parsing.PreprocessorOptions()
-    options.predefines = ["__ICARUS__=1"]
-    return syntax.SyntaxTree.fromText(
-        design, pyslang.SourceManager(), "design.sv", "design.sv", pyslang.Bag([options])
-    ).root
+def _after(words: list[Token], at: int) -> int | None:
+    """The place of the next word that is no space."""
+    return next((i for i in range(at + 1, min(at + 3, len(words))) if words[i].kind != "space"), None)
 
 
-def _first_name(node: Any) -> str | None:
-    """The identifier a dotted or plain name begins with; None for scopes spelled otherwise (`this`, `$unit`)."""
-    while node.kind == SyntaxKind.ScopedName:
-        node = node.left
-    token = getattr(node, "identifier", None)
-    return token.valueText if token is not None else None
-
-
-class _Walk:
-    """One pass over the tree: names declared, names that dots begin with, and what is barred outright."""
-
-    def __init__(self, root: Any):
-        self.declared: set[str] = set()
-        self.begun: dict[str, str] = {}
-        self.reasons: list[str] = []
-        root.visit(self.see)
-
-    def see(self, node: Any) -> None:
-        if isinstance(node, parsing.Token):
-            self.token(node)
-        elif node.kind in _BARRED:
-            self.reasons.append(_BARRED[node.kind])
-        elif node.kind in (SyntaxKind.ScopedName, SyntaxKind.DisableStatement):
-            self.dotted(node)
+def _silent(words: list[Token]) -> Iterator[Token]:
+    """The same words without what acts on the whole simulation; Refused at a system name that may do more."""
+    at = 0
+    while at < len(words):
+        word, name = words[at], words[at].text[1:]
+        if word.kind != "system" or _PURE.fullmatch(name):
+            yield word
+            at += 1
+            continue
+        follows = _after(words, at)
+        opened = follows if follows is not None and words[follows].text == "(" else None
+        if name == "fatal":
+            yield Token("system", "$error")
+            at += 1
+        elif _SILENCED.fullmatch(name):
+            empty = opened is None or words[_after(words, opened) or opened].text == ")"
+            yield Token("system", _NOTHING + (")" if opened is None else "" if empty else ", "))
+            at = (at if opened is None else opened) + 1
+        elif _DISCARDED.fullmatch(name) or _ABSENT.fullmatch(name):
+            end = at if opened is None else _close(words, opened)
+            lines = sum(each.text.count("\n") for each in words[at : end + 1] if each.kind == "space")
+            yield Token("system", "0" if _ABSENT.fullmatch(name) else _NOTHING + ")")
+            yield Token("space", "\n" * lines or " ")
+            at = end + 1
         else:
-            self.declaration(node)
-
-    def token(self, token: Any) -> None:
-        if token.kind == TokenKind.SystemIdentifier and not _HARMLESS.fullmatch(token.valueText[1:]):
-            self.reasons.append(f"the system task {token.valueText}")
-        elif token.kind in (TokenKind.RootSystemName, TokenKind.UnitSystemName):
-            self.reasons.append(f"the scope {token.valueText or '$unit'}")
-
-    def dotted(self, node: Any) -> None:
-        if node.kind == SyntaxKind.ScopedName and node.separator.kind != TokenKind.Dot:
-            return
-        name = _first_name(node.name if node.kind == SyntaxKind.DisableStatement else node)
-        if name is not None:
-            self.begun.setdefault(name, str(node).strip()[:80])
-
-    def declaration(self, node: Any) -> None:
-        if node.kind in _DEFINITIONS:
-            name = node.header.name.valueText
-            self.declared.add(name)
-            if name in _RESERVED:
-                self.reasons.append(f"a definition of {name}, which belongs to the testbench")
-        elif node.kind == SyntaxKind.FunctionPrototype:
-            self.declared.add(_first_name(node.name) or "")
-        elif node.kind not in _CONNECTIONS and isinstance(getattr(node, "name", None), parsing.Token):
-            self.declared.add(node.name.valueText)
+            raise Refused(f"the system task or scope {word.text}")
 
 
-def rejection(design: str) -> str | None:
-    """Why the design must not be run, or None."""
-    for reason in _from_text(design):
-        return reason
+def _judge(words: list[Token]) -> None:
+    """Refused at a barred keyword, at a definition that is the testbench's, at a name that leads out of the design."""
+    spoken = [word for word in words if word.kind != "space"]
+    declared, begun = set(), {}
+    for i, word in enumerate(spoken):
+        before = spoken[i - 1].text if i else ""
+        if word.kind != "name":
+            continue
+        if word.text in _BARRED:
+            raise Refused(f"the keyword {word.text}")
+        name = word.name
+        if before in ("module", "macromodule", "interface", "package") and name in _RESERVED:
+            raise Refused(f"a definition of {name}, which belongs to the testbench")
+        if before == "disable":
+            begun.setdefault(name, f"disable {name}")
+        elif before != ".":
+            end = _selects(spoken, i + 1)
+            if end + 1 < len(spoken) and spoken[end].text == "." and spoken[end + 1].kind == "name":
+                begun.setdefault(name, f"{name}.{spoken[end + 1].name}")
+            else:
+                declared.add(name)
+    if any(a.text == "import" and b.kind == "string" for a, b in pairwise(spoken)):
+        raise Refused("a DPI import")
+    for name, text in begun.items():
+        if name not in declared and name != TOP and not _IMPLICIT.fullmatch(name):
+            raise Refused(f"a reference out of the design: {text}")
+
+
+def _selects(words: list[Token], at: int) -> int:
+    """Behind the `[...]` that begin at `at`."""
+    depth = 0
+    for i in range(at, len(words)):
+        if not depth and words[i].text != "[":
+            return i
+        depth += {"[": 1, "]": -1}.get(words[i].text, 0)
+    return len(words)
+
+
+def admit(preprocessed: str) -> str:
+    """The text to simulate, made of the words of a preprocessed design. Raises Refused with the reason."""
     try:
-        found = _Walk(_parse(design))
-    except RuntimeError:  # slang gives up: nested too deeply, expanded too far
-        return None
-    for reason in found.reasons:
-        return reason
-    for name, text in found.begun.items():
-        if name not in found.declared and name != TOP:
-            return f"a reference out of the design: {text}"
-    return None
+        words = tokens(preprocessed)
+        _judge(words)
+        return joined(list(_silent(words)))
+    except Unreadable as unreadable:
+        raise Refused(str(unreadable)) from None

@@ -1,8 +1,7 @@
 """A problem's testbench and reference under names that a design cannot know, with a verdict line it cannot print.
 
 Every run draws fresh nonces. Modules, instances, tasks and everything else a dotted name could start with get one; each
-message of the testbench carries another; and a witness, a hash of what the reference's outputs did, is added, so that a
-design that bends the inputs for itself and the reference alike is seen.
+message of the testbench carries another; and guards (`eval.grade.guards`) keep the design's inputs its own.
 """
 
 import re
@@ -11,7 +10,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from common.benchmark.problems import Problem
-from eval.grade.extract import TOP
+from eval.grade.extract import TOP, without_comments
+from eval.grade.guards import guard
 
 _SKIPPED = (
     r"""(?://[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\])*"|`\w+|\$\w+|\\\S+"""
@@ -23,8 +23,6 @@ _DECLARED = re.compile(r"\b(?:module|macromodule|program|interface|package)\s+(?
 _CALLABLE = re.compile(r"\b(?:task|function)\b(?:\s+(?:automatic|static))?[^;()]*?(\w+)\s*[;(]")
 _LABEL = re.compile(r"\b(?:begin|fork)\s*:\s*(\w+)")
 _DOTTED = re.compile(r"\b([A-Za-z_]\w*)\s*\.\s*[A-Za-z_]")
-_CLOCK = re.compile(r"#\s*\d+\s*(\w+)\s*<?=\s*~\s*\1\b")
-_MACRO = re.compile(r"^[ \t]*`define\s+(\w+)", re.MULTILINE)
 _SUFFIX, _MARK = "\ue000", "\ue001"
 """Stand for the nonces in a template: private characters, which no Verilog has."""
 _PORT = re.compile(r"(?:^|[(,\s])\.([A-Za-z_]\w*)")
@@ -39,7 +37,6 @@ class Harness:
     top: str
     suffix: str
     mark: str
-    macros: tuple[str, ...]
 
     def clean(self, text: str) -> str:
         """Tool output without this run's nonces."""
@@ -94,33 +91,12 @@ def _main_module(test: str) -> tuple[str, int, int] | None:
     return None
 
 
-def _witness(body: str, suffix: str, mark: str) -> str:
-    """Verilog that hashes the reference's outputs (`*_ref`) shortly after every clock edge, or nothing to hash.
-
-    By a product of 64 bits where they fit, which the simulator does much faster than shifts of longer vectors.
-    """
-    plain = blank(body)
-    outputs = sorted(set(re.findall(r"\b\w+_ref\b", plain)))
-    clock = _CLOCK.search(body)
-    if not outputs or not clock:
-        return ""
-    seen, total, width = f"seen{suffix}", f"total{suffix}", f"$bits({{{', '.join(outputs)}}})"
-    return f"""
-  bit [{width}-1:0] {seen};
-  bit [{width}+63:0] {total};
-  generate if ({width} > 64)
-    always @({clock.group(1)}) begin
-      #3 {seen} = {{{", ".join(outputs)}}};
-      {total} = {{{total}, {total}[{width}+63]}} ^ {seen};
-    end
-  else
-    always @({clock.group(1)}) begin
-      #3 {seen} = {{{", ".join(outputs)}}};
-      {total}[63:0] = {total}[63:0] * 64'd6364136223846793005 + {seen};
-    end
-  endgenerate
-  final $display("{mark}Witness: %0h", {total});
-"""
+def _guarded(test: str, start: int, end: int) -> str:
+    """The testbench with one-way inputs and the record (`eval.grade.guards`) in its main module."""
+    body = test[start:end]
+    for at, until, text in sorted(guard(without_comments(body), _SUFFIX, _MARK), reverse=True):
+        body = body[:at] + text + body[until:]
+    return test[:start] + body + test[end:]
 
 
 @lru_cache(maxsize=1024)
@@ -132,8 +108,7 @@ def _template(problem: Problem) -> Harness | None:
     top, start, end = main
     kinds = [*modules(problem.test), *modules(problem.reference)]
     names = {name: name + _SUFFIX for name in [*kinds, *_reachable(problem.test, kinds)] if name != TOP}
-    witness = _witness(problem.test[start:end], _SUFFIX, _MARK)
-    test = rename(problem.test[:end], names) + witness + rename(problem.test[end:], names)
+    test = rename(_guarded(problem.test, start, end), names)
     test = _MESSAGE.sub(lambda m: m.group() + _MARK, test)
     return Harness(
         test=test.replace(_MARK + _MARK, _MARK),
@@ -141,7 +116,6 @@ def _template(problem: Problem) -> Harness | None:
         top=names[top],
         suffix=_SUFFIX,
         mark=_MARK,
-        macros=tuple(dict.fromkeys(_MACRO.findall(problem.test + problem.reference))),
     )
 
 

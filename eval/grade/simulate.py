@@ -1,6 +1,5 @@
 """Compile a design with its problem's harness, run it, and read the verdict that only the testbench can write."""
 
-import errno
 import os
 import re
 import shutil
@@ -13,31 +12,21 @@ from common.benchmark.problems import Problem
 from common.errors import UserError
 from eval.grade import harness
 from eval.grade.harness import Harness
+from eval.grade.verdict import Verdict, check_room, first_line
 from eval.sandbox import run as sandbox
 from eval.sandbox.run import Kind, Limits
 
-CATEGORIES = (
-    "passed",
-    "syntax",
-    "elaboration",
-    "unresolved_port",
-    "width_cast",
-    "timeout",
-    "mismatch",
-    "runtime",
-    "no_module",
-    "rejected",
-    "ungradable",
-)
 _VERDICT = re.compile(r"Mismatches: +(\d+) +in +(\d+) +samples")
-_WITNESS = re.compile(r"Witness: ([0-9a-f]+)")
+_WITNESS = re.compile(r"Witness: ([0-9a-f]+\.\d+)")
 _HINT = re.compile(r"Output '(\w+)' has (\d+) mismatches\. First mismatch occurred at time (\d+)")
 _COMPILE_KINDS = (
     ("width_cast", re.compile(r"This assignment requires an explicit cast")),
     ("unresolved_port", re.compile(r"Unable to bind wire/reg|is not a port of")),
 )
 """Elaboration errors that the official analysis tells apart (its `e`, and its `p` and `c`)."""
-_LEAST_ROOM = 1 << 18
+_OTHERWISE = (
+    "inputs or reference outputs were other than in the reference's own run (the design drives them, or draws $random)"
+)
 _VERSION = re.compile(r"version\s+(\S+)")
 
 
@@ -47,24 +36,6 @@ class Simulator:
 
     sandbox: Kind
     limits: Limits
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Of one simulation. `samples` and `witness` are what a golden run is compared by; `first_outputs` are those that
-    mismatched first, at `first_time` (in the testbench's time unit)."""
-
-    category: str
-    detail: str = ""
-    mismatches: int = 0
-    samples: int = 0
-    witness: str = ""
-    first_outputs: tuple[str, ...] = ()
-    first_time: int | None = None
-
-    @property
-    def passed(self) -> bool:
-        return self.category == "passed"
 
 
 def find_simulator() -> str:
@@ -81,34 +52,19 @@ def find_simulator() -> str:
     return f"iverilog {found.group(1)}" if found else "iverilog (unknown version)"
 
 
-def _first_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [line for line in lines if "error:" in line or "sorry:" in line or "syntax error" in line]
-    return (errors or lines or [""])[0][:300]
-
-
-def _check_room(folder: str) -> None:
-    """A compilation that failed on a full disk says nothing of the design."""
-    disk = os.statvfs(folder)
-    if disk.f_bavail * disk.f_frsize < _LEAST_ROOM:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder)
-
-
 def compile_design(
     rig: Harness, design: str, folder: str, simulator: Simulator, above: str | None = None
 ) -> Verdict | bytes:
-    """The simulator's program, or why there is none. The design comes last: its directives reach nothing of ours.
+    """The simulator's program, or why there is none; `design` is admitted text, in which no macro is left.
 
-    Its unit of time is iverilog's default, as where a design comes first (the official harness), not the testbench's.
-    `above` is a folder above `folder` that further compilations share, where there is one (see `sandbox.run`).
+    It comes last: its directives reach nothing of ours. Its unit of time is iverilog's default, as where a design comes
+    first (the official harness), not the testbench's. `above` is a folder above `folder` that further compilations
+    share, where there is one (see `sandbox.run`).
     """
     work = Path(folder)
     (work / "test.sv").write_text(rig.test + "\n", encoding="utf-8")
     (work / "ref.sv").write_text(rig.reference + "\n`resetall\n`timescale 1s/1s\n", encoding="utf-8")
-    unset = "".join(f"`undef {name}\n" for name in rig.macros)
-    (work / "design.sv").write_text(
-        unset + '`line 1 "design.sv" 0\n' + design + "\n", encoding="utf-8", errors="replace"
-    )
+    (work / "design.sv").write_text('`line 1 "design.sv" 0\n' + design + "\n", encoding="utf-8")
     argv = ["iverilog", "-g2012", "-Wno-timescale", "-s", rig.top, "-o", "program"]
     done = sandbox.run(
         [*argv, "test.sv", "ref.sv", "design.sv"],
@@ -124,13 +80,13 @@ def compile_design(
     program = work / "program"
     if done.code == 0 and program.is_file() and not program.is_symlink():
         return program.read_bytes()
-    _check_room(folder)
+    check_room(folder)
     if re.search(r"syntax error|I give up|[Mm]alformed|[Ii]nvalid module item", output):
-        return Verdict("syntax", _first_line(output))
+        return Verdict("syntax", first_line(output))
     if done.code < 0 or done.code >= 128 or "memory" in output or "bad_alloc" in output:
-        return Verdict("elaboration", _first_line(output) or "the compiler died of its limits")
+        return Verdict("elaboration", first_line(output) or "the compiler died of its limits")
     found = next((kind for kind, pattern in _COMPILE_KINDS if pattern.search(output)), "elaboration")
-    return Verdict(found, _first_line(output))
+    return Verdict(found, first_line(output))
 
 
 def _ending(code: int) -> str:
@@ -146,7 +102,7 @@ def _read(rig: Harness, done: sandbox.Finished) -> Verdict:
         return Verdict("runtime", "the simulation printed more than its limit of output")
     verdicts = [m for m in map(_VERDICT.search, ours) if m]
     if len(verdicts) != 1 or done.code != 0:
-        said = _first_line("\n".join(line for line in done.output.splitlines() if rig.mark not in line))
+        said = first_line("\n".join(line for line in done.output.splitlines() if rig.mark not in line))
         return Verdict(
             "runtime", f"no verdict from the testbench ({_ending(done.code)}): {rig.clean(said)}".rstrip(": ")
         )
@@ -197,5 +153,5 @@ def grade(problem: Problem, design: str, expected: Verdict, simulator: Simulator
         detail = f"{verdict.samples} samples were compared where the reference has {expected.samples}"
         return replace(verdict, category="runtime", detail=detail)
     if verdict.passed and verdict.witness != expected.witness:
-        return replace(verdict, category="rejected", detail="the reference behaved otherwise than in its own run")
+        return replace(verdict, category="rejected", detail=_OTHERWISE)
     return verdict

@@ -4,18 +4,25 @@ import asyncio
 import contextlib
 import functools
 import json
-import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 
 from common.benchmark.problems import Problem
+from common.errors import UserError
 from common.machine import cores
 from common.process import command, environment
 from eval.grade.extract import Rule
-from eval.grade.simulate import Simulator, Verdict
+from eval.grade.simulate import Simulator
+from eval.grade.verdict import Verdict
+from eval.sandbox import scratch
 
 WORKER_GRACE_S = 30.0
+ATTEMPTS = 5
 _LINE_LIMIT = 64 << 20
+
+
+class _DiedError(Exception):
+    """Of this machine, not of a design: a worker ended, or was ended, without an answer."""
 
 
 def at_once() -> int:
@@ -40,7 +47,7 @@ async def _end(process: asyncio.subprocess.Process, patience: float) -> None:
 
 
 class Workers:
-    """Grades at most `count` designs at a time. A worker that dies or hangs is replaced; its design fails."""
+    """Grades at most `count` designs at a time. A worker that dies or hangs is replaced, and asked again."""
 
     def __init__(self, simulator: Simulator, count: int, folder: str, rule: Rule = "default"):
         self.simulator, self.count, self.folder, self.rule = simulator, count, folder, rule
@@ -71,31 +78,46 @@ class Workers:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError, TimeoutError):
             process.stdin.write(_text(problem) + b"\t" + json.dumps(job).encode() + b"\n")
             await process.stdin.drain()
-            async with asyncio.timeout(3 * self.simulator.limits.seconds + WORKER_GRACE_S):
+            async with asyncio.timeout(6 * self.simulator.limits.seconds + WORKER_GRACE_S):
                 line = await process.stdout.readline()
         self.busy_seconds += asyncio.get_running_loop().time() - start
-        if not line:
+        if not line.endswith(b"\n"):
             self.all.remove(process)
             await _end(process, patience=1.0)
             await self._start()
-            return Verdict("runtime", f"the simulation worker died (exit code {process.returncode})")
+            raise _DiedError(f"a simulation worker died (exit code {process.returncode})")
         self.idle.put_nowait(process)
         said = json.loads(line)
         if "os_error" in said:
-            raise OSError(*said["os_error"])
+            code, *rest = said["os_error"]
+            raise OSError(code, *rest) if code else _DiedError(rest[0])  # 0: its launcher died
         return Verdict(**said)
 
+    async def _verdict(self, problem: Problem, completion: str | None, golden: Verdict | None) -> Verdict:
+        """A worker's death is nobody's verdict: another is asked, and after several the run stops."""
+        said = ""
+        for _ in range(ATTEMPTS):
+            try:
+                return await self._ask(problem, completion, golden)
+            except _DiedError as died:
+                said = str(died)
+        raise UserError(
+            f"{said}, {ATTEMPTS} times in a row: no verdict is given for that",
+            where=problem.task_id,
+            fix="give the machine more memory or eval.simulators fewer at a time; the same command goes on from here",
+        )
+
     async def golden(self, problem: Problem) -> Verdict:
-        return await self._ask(problem, None, None)
+        return await self._verdict(problem, None, None)
 
     async def grade(self, problem: Problem, completion: str, golden: Verdict) -> Verdict:
-        return await self._ask(problem, completion, golden)
+        return await self._verdict(problem, completion, golden)
 
 
 @contextlib.asynccontextmanager
 async def workers(simulator: Simulator, count: int, rule: Rule = "default") -> AsyncIterator[Workers]:
     """Start the pool; on leaving, however that comes about, its processes are gone."""
-    with tempfile.TemporaryDirectory(prefix="tapeout-", ignore_cleanup_errors=True) as folder:
+    with scratch.folder() as folder:
         pool = Workers(simulator, count, folder, rule)
         try:
             for _ in range(count):

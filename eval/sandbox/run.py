@@ -8,6 +8,7 @@ an error, and in a process that adopted orphans (`launcher_pool.adopt_orphans`, 
 ended.
 """
 
+import atexit
 import contextlib
 import functools
 import os
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from common.errors import UserError
-from eval.sandbox import landlock
+from eval.sandbox import landlock, scratch
 from eval.sandbox import launcher_pool as launchers
 
 Kind = Literal["landlock", "bubblewrap", "none"]
@@ -93,8 +94,10 @@ def _resources(limits: Limits) -> list[tuple[int, int]]:
 
 
 @functools.cache
-def _root(process: int) -> "tempfile.TemporaryDirectory[str]":
-    return tempfile.TemporaryDirectory(prefix=f"tapeout-{process}-")
+def _root(_process: int) -> str:
+    kept = contextlib.ExitStack()
+    atexit.register(kept.close)
+    return kept.enter_context(scratch.folder())
 
 
 @contextlib.contextmanager
@@ -103,7 +106,7 @@ def workplace() -> Iterator[tuple[str, str]]:
 
     One at a time: on leaving, everything below the folder above is gone.
     """
-    above = _root(os.getpid()).name
+    above = _root(os.getpid())
     folder = tempfile.mkdtemp(dir=above)
     try:
         yield folder, above

@@ -6,7 +6,7 @@ from typing import Any
 from common.benchmark.problems import Benchmark
 from common.errors import UserError
 from eval.config import EvalConfig
-from eval.grade.simulate import CATEGORIES
+from eval.grade.verdict import CATEGORIES
 from eval.journal import Journal
 from eval.score import statistics
 

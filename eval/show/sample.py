@@ -8,7 +8,6 @@ into one empty folder: the dump.
 import json
 import re
 import sys
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,12 @@ from common.terminal import visible
 from eval.benchmarks.checkout import fetched_folder
 from eval.config import EvalConfig
 from eval.grade import harness, simulate
-from eval.grade.admit import rejection
 from eval.grade.extract import extract
+from eval.grade.preprocess import admitted
 from eval.grade.simulate import Simulator
 from eval.journal import Sample
 from eval.sandbox import run as sandbox
+from eval.sandbox import scratch
 from eval.sandbox.run import MIB
 from eval.show.wave_chart import chart
 from eval.show.waves import Waves, excerpt, read_waves
@@ -62,14 +62,14 @@ def trace(problem: Problem, design: str, simulator: Simulator) -> Waves | None:
     bare = _OWN_DUMP.sub(";", rig.test)
     start = _end_of(bare, rig.top)
     rig = replace(rig, test=bare[:start] + dump + bare[start:])
-    with tempfile.TemporaryDirectory(prefix="tapeout-") as folder, tempfile.TemporaryDirectory() as scratch:
+    with scratch.folder() as folder, scratch.folder() as dumps:
         program = simulate.compile_design(rig, design, folder, simulator)
         if not isinstance(program, bytes):
             return None
         limits = replace(simulator.limits, file_size=16 * MIB, may_fork=False)
         argv = ["vvp", "-n", "/dev/stdin", "-vcd"]
-        sandbox.run(argv, folder=scratch, kind=simulator.sandbox, limits=limits, writable=True, stdin=program)
-        dumped = Path(scratch) / DUMP
+        sandbox.run(argv, folder=dumps, kind=simulator.sandbox, limits=limits, writable=True, stdin=program)
+        dumped = Path(dumps) / DUMP
         if dumped.is_symlink() or not dumped.is_file():
             return None
         text = dumped.read_text(encoding="utf-8", errors="replace")
@@ -87,16 +87,18 @@ def _signals(waves: Waves) -> list[str]:
     """Clock and inputs first, then each output's reference beside the design's; no bookkeeping of the testbench."""
     outputs = [name.removesuffix("_ref") for name in waves.names if name.endswith("_ref")]
     pairs = [name + side for name in outputs for side in ("_ref", "_dut")]
-    bookkeeping = re.compile(r"tb_(?!clk)|stats|wavedrom|strobe|errors|^total$|^seen$")
+    bookkeeping = re.compile(r"tb_(?!clk)|stats|wavedrom|strobe|errors|^(record|edges|seen|value|known)$|_copy$")
     inputs = [name for name in waves.names if name not in pairs and not bookkeeping.search(name)]
     return [*dict.fromkeys([*sorted(inputs, key=lambda name: "clk" not in name), *pairs])]
 
 
 def _waves(problem: Problem, completion: str, config: EvalConfig) -> Waves | None:
     design = extract(completion, problem.interface, config.extract)
-    if design is None or rejection(design) is not None:
+    simulator = simulator_of(config)
+    text = admitted(design, simulator.sandbox, simulator.limits) if design is not None else None
+    if not isinstance(text, str):
         return None
-    waves = trace(problem, design, simulator_of(config))
+    waves = trace(problem, text, simulator)
     return waves and waves.only(_signals(waves))
 
 

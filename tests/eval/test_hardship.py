@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -107,6 +108,39 @@ def test_the_hostile_fail_alone(benchmark_folder: Path, solve: Callable[[str], s
 
     found = asyncio.run(grade())
     assert [verdict.passed for verdict in found] == [text == good for text in texts]
+
+
+def test_workers_that_are_killed_are_nobodys_verdict(
+    benchmark_folder: Path, solve: Callable[[str], str], top: Callable[[str], str]
+) -> None:
+    """Workers and launchers die while golden runs and samples are under way: every verdict is as it would have been."""
+    problems = load_benchmark(str(benchmark_folder)).by_id
+    texts = [(task, text) for task in TASKS for text in (solve(task), top("always @* q = 0;"))] * 3
+
+    async def grade() -> list[Verdict]:
+        async with workers(Simulator(find_confinement(), Limits(seconds=30.0)), 2) as pool:
+            ended = asyncio.Event()
+
+            async def murder() -> None:
+                for turn in range(4):
+                    await asyncio.sleep(0.15)
+                    worker = pool.all[turn % 2].pid
+                    starters = Path(f"/proc/{worker}/task/{worker}/children").read_text().split()
+                    os.kill(int(starters[0]) if turn % 2 and starters else worker, signal.SIGKILL)
+                ended.set()
+
+            async def one(task: str, text: str) -> Verdict:
+                return await pool.grade(problems[task], text, await pool.golden(problems[task]))
+
+            killer = asyncio.create_task(murder())
+            found: list[Verdict] = []
+            while not ended.is_set():
+                found = await asyncio.gather(*(one(task, text) for task, text in texts))
+                assert [v.category for v in found] == ["passed", "mismatch"] * (len(texts) // 2)
+            await killer
+            return found
+
+    assert asyncio.run(grade())
 
 
 def test_nobody_waits_for_the_hostile(

@@ -63,7 +63,7 @@ def test_a_score_and_its_files(
     assert (metrics["problems"], metrics["samples"], metrics["generated_tokens"]) == (3, 12, 84)
     results = _rows(tmp_path / "results.jsonl")
     assert [(r["task_id"], r["sample"]) for r in results] == [(t, i) for t in TASKS for i in range(4)]
-    assert [r["category"] for r in results[8:]] == ["no_module", "syntax", "elaboration", "rejected"]
+    assert [r["category"] for r in results[8:]] == ["no_module", "syntax", "elaboration", "mismatch"]
     samples = _rows(tmp_path / "samples.jsonl")
     assert set(samples[0]) >= {"task_id", "sample", "seed", "completion", "finish_reason"}
     summary = json.loads((tmp_path / "summary.json").read_text())

@@ -9,7 +9,7 @@ import pytest
 from common.benchmark.layouts import load_benchmark
 from common.benchmark.problems import Problem
 from eval.grade import simulate
-from eval.grade.admit import rejection
+from eval.grade.admit import Refused, admit
 from eval.grade.simulate import Simulator, Verdict
 from eval.sandbox.run import Limits, find_confinement
 
@@ -119,7 +119,7 @@ def golden(problem: Problem, simulator: Simulator) -> Verdict:
 
 def test_the_honest_pass(problem: Problem, golden: Verdict, simulator: Simulator, solve: Callable[[str], str]) -> None:
     assert golden.passed and golden.samples == 64 and golden.witness
-    assert rejection(solve(problem.task_id)) is None
+    assert admit(solve(problem.task_id))
     assert simulate.grade(problem, solve(problem.task_id), golden, simulator).passed
 
 
@@ -146,18 +146,28 @@ def test_nothing_is_left_for_a_later_sample(
         'integer f; initial begin f = $fopen("left", "r"); if (f == 0) $display("nothing"); else $display("found"); '
     )
     for body in (leaves, finds + "end"):
-        assert rejection(top(body)) is not None
+        with pytest.raises(Refused):
+            admit(top(body))
         assert not simulate.grade(problem, top(body), golden, simulator).passed
     verdict = simulate.grade(problem, top(finds + "$fatal(0); end"), golden, simulator)
     assert verdict.category == "runtime" and "nothing" in verdict.detail and "found" not in verdict.detail
 
 
-def test_inputs_bent_for_both_sides_are_seen(
-    problem: Problem, golden: Verdict, simulator: Simulator, top: Callable[[str], str]
+@pytest.mark.parametrize("bend", ["forces its own inputs", "forces its inputs to a reset", "drives its inputs"])
+def test_inputs_are_bent_for_the_design_alone(
+    bend: str, problem: Problem, golden: Verdict, simulator: Simulator, top: Callable[[str], str]
 ) -> None:
-    design = top(CHEATS["forces its inputs to a reset"])
+    verdict = simulate.grade(problem, top(CHEATS[bend]), golden, simulator)
+    assert verdict.category == "mismatch" and verdict.witness == golden.witness
+
+
+def test_a_shifted_stimulus_is_seen(
+    problem: Problem, golden: Verdict, simulator: Simulator, solve: Callable[[str], str]
+) -> None:
+    """Right for the stimulus that it makes itself, but that is not the stimulus of the golden run."""
+    design = solve(problem.task_id).replace("endmodule", "integer s; always @(clk) s = $random;\nendmodule")
     verdict = simulate.grade(problem, design, golden, simulator)
-    assert verdict.category == "rejected" and verdict.mismatches == 0
+    assert verdict.category == "rejected" and "own run" in verdict.detail and verdict.mismatches == 0
 
 
 def test_every_run_has_its_own_names(problem: Problem) -> None:

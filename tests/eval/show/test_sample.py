@@ -85,7 +85,7 @@ def test_unknown_bits_and_high_impedance_are_drawn() -> None:
 @pytest.fixture
 def scored(benchmark_folder: Path, tmp_path: Path, solve: Callable[[str], str]) -> dict[str, Any]:
     right = solve("Prob002_sum")
-    texts = [right, right.replace("q + d", "q - d"), right.replace("q + d", "q $fopen d"), "none"]
+    texts = [right, right.replace("q + d", "q - d"), right.replace("q + d", "q + $fopen(d)"), "none"]
     stored = tmp_path / "stored.jsonl"
     stored.write_text("".join(json.dumps({"task_id": "Prob002", "completion": text}) + "\n" for text in texts))
     config = EvalConfig(benchmark=str(benchmark_folder), completions=str(stored))
