@@ -49,9 +49,10 @@ def refuse_invalid(errors: list[ErrorDetails]) -> Refusal:
 
 
 def _plain(error: ErrorDetails) -> str:
-    """pydantic's message in a client's words: JSON has arrays, not tuples; a check's own message stands alone."""
-    message = error["msg"].removeprefix("Value error, ")
-    return message.replace("Tuple", "Array").replace("valid tuple", "valid array").replace("valid list", "valid array")
+    """pydantic's message in a client's words: JSON has arrays and objects; a check's own message stands alone."""
+    kinds = {"model_type": "an object is needed", "tuple_type": "an array is needed", "list_type": "an array is needed"}
+    message = kinds.get(error["type"], error["msg"]).removeprefix("Value error, ")
+    return message.replace("Tuple", "Array")
 
 
 def refuse_user_error(error: UserError) -> Refusal:
