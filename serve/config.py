@@ -17,9 +17,23 @@ class ServeConfig(Section):
     port: int = Field(default=0, ge=0, le=65535, description="0: any free port")
     slots: int = Field(default=64, ge=1, description="Sequences decoded together")
     max_length: int = Field(default=1024, ge=16, description="Longest prompt plus completion, in tokens")
-    max_waiting: int = Field(default=1024, ge=1, description="Requests queued before clients are answered 429")
+    max_waiting: int = Field(default=1024, ge=1, description="Samples queued before clients are answered 429")
     decode_steps: int = Field(default=8, ge=1, le=64, description="Tokens per sequence between two looks at the queue")
     drain_seconds: int = Field(default=5, ge=0, description="After SIGTERM, time that open requests get to finish")
+    api_keys: str | None = Field(
+        default=None, description="File of API keys, one a line, of which clients must send one; None: no keys"
+    )
+    allowed_hosts: tuple[str, ...] = Field(
+        default=(), description="Names that clients may call the server by, besides localhost; on localhost only these"
+    )
+    cors_origins: tuple[str, ...] = Field(
+        default=(), description="Sites whose pages may ask this server, such as https://example.org; *: any"
+    )
+    max_body_mib: int = Field(default=4, ge=1, description="Largest request, in MiB")
+    max_connections: int = Field(default=2048, ge=1, description="Clients connected at a time")
+    client_seconds: int = Field(
+        default=30, ge=1, description="Time for a request's head, for its body, and between two requests"
+    )
     dtype: Literal["float32", "bfloat16"] = "float32"
     weights: Literal["int8", "int4", "nf4"] | None = Field(
         default=None, description="Quantize the weights so while loading; None: as the model's files hold them"

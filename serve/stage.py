@@ -1,12 +1,10 @@
 """Stage 4: load a model, prove that it tokenises as the data stage did, compile, announce the endpoint, serve."""
 
-import signal
 import socket
 import time
 from pathlib import Path
 from typing import Any, NoReturn
 
-import uvicorn
 from transformers import PreTrainedTokenizerFast
 
 from common.errors import UserError
@@ -21,8 +19,11 @@ from models.mesh import serving_mesh
 from models.text.eos_ids import eos_ids
 from models.text.prompt import load_tokenizer, prompt_ids
 from models.text.template import template_digest
+from serve.access import rules
+from serve.api.app import build_app
+from serve.api.connection import build_server, ignore_signals
 from serve.api.jobs import Hub
-from serve.api.server import Model, build_app
+from serve.api.prompts import Model
 from serve.config import ServeConfig, ServeInputs
 from serve.engine.definitions import Definitions
 from serve.engine.engine import Engine
@@ -38,6 +39,7 @@ PREFILL_LENGTHS = 2
 def run(config: ServeConfig, inputs: ServeInputs, out: Path) -> NoReturn:
     """Serve until SIGTERM or Ctrl-C, then exit 0. `out` gets its files when the server is ready, and none after that:
     it may be committed, that is renamed, while the server lives. So this returns no metrics; it raises SystemExit."""
+    allowed = rules(config)
     listener = bind(config.host, config.port)
     started = time.monotonic()
     dataset = None if inputs.probes is None else read_dataset(Path(inputs.probes) / "dataset.json")
@@ -62,7 +64,15 @@ def run(config: ServeConfig, inputs: ServeInputs, out: Path) -> NoReturn:
     )
     write_json(out / ENDPOINT, {"url": url, "name": inputs.name})
     log(f"serving {inputs.name} at {url}")
-    _serve(build_app(Hub(engine), model), listener, config.drain_seconds)
+    hub = Hub(engine, config.max_waiting)
+    ignore_signals()
+    build_server(
+        build_app(hub, model, allowed, config.cors_origins),
+        hub,
+        seconds=config.client_seconds,
+        connections=config.max_connections,
+        drain_seconds=config.drain_seconds,
+    ).run(sockets=[listener])
     if engine.error is not None:
         raise engine.error
     raise SystemExit(0)
@@ -132,13 +142,3 @@ def _no_port(address: str, error: OSError) -> UserError:
         where=address,
         fix="choose another serve.port (0 takes any free one)",
     )
-
-
-def _serve(app: Any, listener: socket.socket, drain_seconds: int) -> None:
-    """uvicorn handles the signals while it runs and repeats them to our handlers when it is done: those do nothing."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    settings = uvicorn.Config(
-        app, log_level="warning", access_log=False, lifespan="on", timeout_graceful_shutdown=drain_seconds
-    )
-    uvicorn.Server(settings).run(sockets=[listener])

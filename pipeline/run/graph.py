@@ -44,7 +44,12 @@ NOT_IN_FINGERPRINT: dict[str, frozenset[str]] = {
     "data": frozenset(),
     "train": frozenset({"keep_checkpoints", "log_every"}),
     "convert": frozenset(),
-    "serve": frozenset({"host", "port", "max_waiting", "drain_seconds"}),
+    "serve": frozenset(
+        {
+            *("host", "port", "max_waiting", "drain_seconds", "api_keys", "allowed_hosts", "cors_origins"),
+            *("max_body_mib", "max_connections", "client_seconds"),
+        }
+    ),
     "eval": frozenset({"gate", "k", "simulators", "score_base", "request_timeout_s", "concurrency"}),
     "hardware": frozenset({"compile_cache"}),
 }

@@ -1,108 +1,103 @@
 """The bodies of OpenAI's API as this server honours them. What it cannot honour is an error, never ignored.
 
-Fields that change nothing at their neutral value are accepted with that value only.
+Fields that change nothing at their neutral value are accepted with that value only: `serve.api.fields`.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
-from common.errors import UserError
+from serve.api import fields
+from serve.api.fields import Known, NotNeutral, without_neutral
 
 MOST_SAMPLES = 128
-MOST_STOPS = 4
+MOST_STOPS = 256
+LONGEST_STOP = 1024
+MOST_TOKENS = 2**31
 
-Zero = Annotated[float, Field(ge=0, le=0)]
-
-
-class StreamOptions(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    include_usage: bool = False
+Stop = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_STOP)]
+Limit = Annotated[int, Field(ge=1, lt=MOST_TOKENS)]
 
 
-def _is_text(value: Any) -> bool:
-    """Whether all strings in a body can be written as UTF-8: JSON can spell half of a surrogate pair."""
-    waiting = [value]
-    while waiting:
-        match waiting.pop():
-            case str() as one if not one.isascii():
-                try:
-                    one.encode()
-                except UnicodeEncodeError:
-                    return False
-            case dict() as one:
-                waiting += [*one, *one.values()]
-            case list() as one:
-                waiting += one
-            case _:
-                pass
-    return True
-
-
-class Body(BaseModel):
-    """What chat and text completions share. null means the default, as in OpenAI's API."""
+class Part(BaseModel):
+    """An object of a request. null means the default, as in OpenAI's API."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    known: ClassVar[tuple[Known, ...]] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_neutral(cls, body: Any) -> Any:
+        if not isinstance(body, dict):
+            return body
+        try:
+            return without_neutral(body, cls.known)
+        except NotNeutral as error:
+            raise PydanticCustomError(
+                "not_neutral", "{why}", {"why": error.field.refusal(), "field": error.field.name}
+            ) from None
+
+
+class StreamOptions(Part):
+    known = fields.STREAM_OPTIONS
+    include_usage: bool = False
+    continuous_usage_stats: bool = Field(False, description="vLLM's: the usage so far in every chunk")
+
+
+class Body(Part):
+    """What chat and text completions share."""
 
     model: str
     n: int = Field(1, ge=1, le=MOST_SAMPLES)
     seed: int | None = Field(None, ge=-(2**63), lt=2**64)
     temperature: float = Field(1.0, ge=0, le=2, allow_inf_nan=False)
     top_p: float = Field(1.0, gt=0, le=1)
-    stop: tuple[str, ...] = Field((), max_length=MOST_STOPS)
+    stop: tuple[Stop, ...] = Field((), max_length=MOST_STOPS)
     stream: bool = False
     stream_options: StreamOptions | None = None
-    user: str | None = None
     ignore_eos: bool = Field(False, description="vLLM's: go on past end tokens")
     return_token_ids: bool = Field(False, description="vLLM's: add prompt_token_ids and token_ids to the answer")
-    frequency_penalty: Zero = 0
-    presence_penalty: Zero = 0
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_null(cls, body: Any) -> Any:
-        if not _is_text(body):
-            raise ValueError("half of a surrogate pair (\\ud800 to \\udfff) is no text")
-        return {k: v for k, v in body.items() if v is not None} if isinstance(body, dict) else body
 
     @field_validator("stop", mode="before")
     @classmethod
     def _one_or_many(cls, stop: Any) -> Any:
         return (stop,) if isinstance(stop, str) else tuple(stop) if isinstance(stop, list) else stop
 
-    @field_validator("stop")
-    @classmethod
-    def _not_empty(cls, stop: tuple[str, ...]) -> tuple[str, ...]:
-        if not all(stop):
-            raise ValueError("a stop string must not be empty")
-        return stop
 
-
-class TextPart(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class TextPart(Part):
     type: Literal["text"]
     text: str
 
 
-class ChatMessage(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    role: Literal["system", "user", "assistant"]
-    content: str | list[TextPart]
+class ChatMessage(Part):
+    known = fields.MESSAGE
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[TextPart] | None = None
+
+    @model_validator(mode="after")
+    def _something_said(self) -> Self:
+        if self.role != "assistant" and not isinstance(self.content, str) and not self.content:
+            raise PydanticCustomError("missing", "a {role} message needs its content", {"role": self.role})
+        return self
 
     def plain(self) -> dict[str, str]:
-        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-        return {"role": self.role, "content": text}
+        """As templates know it: `developer` is what `system` is called for some models; no content is an empty turn."""
+        parts = self.content or ""
+        text = parts if isinstance(parts, str) else "".join(part.text for part in parts)
+        return {"role": "system" if self.role == "developer" else self.role, "content": text}
 
 
 class ChatBody(Body):
+    known = fields.CHAT
     messages: list[ChatMessage] = Field(min_length=1)
-    max_tokens: int | None = Field(None, ge=1)
-    max_completion_tokens: int | None = Field(None, ge=1)
+    max_tokens: Limit | None = None
+    max_completion_tokens: Limit | None = None
     logprobs: bool = False
     top_logprobs: int = Field(0, ge=0, le=1)
 
     @model_validator(mode="after")
-    def _consistent(self) -> "ChatBody":
+    def _consistent(self) -> Self:
         if self.top_logprobs and not self.logprobs:
             raise ValueError("top_logprobs needs logprobs: true")
         if self.max_tokens and self.max_completion_tokens and self.max_tokens != self.max_completion_tokens:
@@ -115,13 +110,14 @@ class ChatBody(Body):
 
 
 class TextBody(Body):
+    known = fields.TEXT
     prompt: str | list[str] | list[int] | list[list[int]] = Field(min_length=1)
-    max_tokens: int = Field(16, ge=0)
+    max_tokens: int = Field(16, ge=0, lt=MOST_TOKENS)
     logprobs: int | None = Field(None, ge=0, le=1)
     echo: bool = False
 
     @model_validator(mode="after")
-    def _consistent(self) -> "TextBody":
+    def _consistent(self) -> Self:
         if self.max_tokens == 0 and not self.echo:
             raise ValueError("max_tokens 0 makes sense with echo only")
         if self.echo and self.stream:
@@ -137,27 +133,27 @@ class TextBody(Body):
         return [p for p in self.prompt if not isinstance(p, int)]
 
 
-class Refusal(Exception):
-    """An answer other than 200, with OpenAI's error object."""
+class TokenizeBody(Part):
+    """vLLM's `/tokenize`: a text, or a conversation up to where the model answers."""
 
-    def __init__(self, status: int, message: str, *, param: str | None = None, code: str | None = None):
-        super().__init__(message)
-        self.status, self.message, self.param, self.code = status, message, param, code
+    known = (Known("add_generation_prompt", (True,)), Known("chat_template_kwargs", ({},)), Known("tools", ([],)))
+    model: str | None = None
+    prompt: str | None = None
+    messages: list[ChatMessage] | None = Field(None, min_length=1)
+    add_special_tokens: bool | None = None
+    return_token_strs: bool = False
 
-    def body(self) -> dict[str, Any]:
-        kinds = {429: "rate_limit_error", 500: "server_error", 503: "server_error"}
-        kind = kinds.get(self.status, "invalid_request_error")
-        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
-
-
-def refuse_invalid(errors: list[Any]) -> Refusal:
-    """A 400 for pydantic's list of errors, naming the first parameter at fault."""
-    first = errors[0]
-    where = [str(part) for part in first["loc"] if part != "body"]
-    param = where[0] if where else None
-    what = "not supported by this server" if first["type"] == "extra_forbidden" else first["msg"]
-    return Refusal(400, f"{'.'.join(where) or 'body'}: {what}", param=param, code="invalid_parameter")
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("either prompt or messages is needed")
+        if self.messages is not None and self.add_special_tokens:
+            raise ValueError("add_special_tokens is for a prompt; the chat template places a conversation's")
+        return self
 
 
-def refuse_user_error(error: UserError) -> Refusal:
-    return Refusal(400, error.what, code="invalid_parameter")
+class DetokenizeBody(Part):
+    """vLLM's `/detokenize`."""
+
+    model: str | None = None
+    tokens: list[int]

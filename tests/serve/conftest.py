@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 CONTROL = ["<pad>", "<eos>", "<bos>", "<unk>", "<|turn>", "<turn|>"]
 EOS, TURN_END = 1, 5
 WINDOW = 16
-SLOTS, MAX_LENGTH, MAX_WAITING = 8, 176, 24
+SLOTS, MAX_LENGTH, MAX_WAITING = 8, 176, 160
 TEMPLATE = """{{- bos_token -}}{%- for m in messages -%}
 {{- '<|turn>' + ('model' if m['role'] == 'assistant' else m['role']) + '\\n' + m['content'] + '<turn|>\\n' -}}
 {%- endfor -%}{%- if add_generation_prompt -%}{{- '<|turn>model\\n' -}}{%- endif -%}"""

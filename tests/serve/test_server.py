@@ -178,11 +178,11 @@ BAD: list[tuple[str, dict[str, Any], str | None]] = [
     ("completions", {"prompt": "a", "presence_penalty": 0.5}, "presence_penalty"),
     ("completions", {"prompt": []}, "prompt"),
     ("completions", {"prompt": [10**6]}, "prompt"),
-    ("completions", {"prompt": [7] * MAX_LENGTH}, "max_tokens"),
+    ("completions", {"prompt": [7] * MAX_LENGTH}, "prompt"),
     ("completions", {"prompt": [7] * (MAX_LENGTH - 28), "max_tokens": 29}, "max_tokens"),
     ("completions", {}, "prompt"),
     ("chat/completions", {"messages": []}, "messages"),
-    ("chat/completions", {"messages": MESSAGES, "tools": []}, "tools"),
+    ("chat/completions", {"messages": MESSAGES, "tools": [{"type": "function"}]}, "tools"),
     ("chat/completions", {"messages": MESSAGES, "response_format": {"type": "json_object"}}, "response_format"),
     ("chat/completions", {"messages": MESSAGES, "top_logprobs": 1}, None),
     ("chat/completions", {"messages": [{"role": "tool", "content": "x"}]}, "messages"),
@@ -201,7 +201,7 @@ def test_what_is_not_supported_is_refused(server: Server, path: str, body: dict[
 def test_other_refusals(server: Server) -> None:
     with pytest.raises(openai.NotFoundError):
         server.client.completions.create(model="other", prompt="a")
-    with pytest.raises(openai.RateLimitError):
+    with pytest.raises(openai.BadRequestError, match=str(MAX_WAITING)):
         server.client.completions.create(model="tiny", prompt=[[7]] * (MAX_WAITING + 1))
     broken = httpx.post(f"{server.url}/completions", content=b"{", headers={"content-type": "application/json"})
     assert (broken.status_code, broken.json()["error"]["type"]) == (400, "invalid_request_error")

@@ -1,0 +1,51 @@
+"""Who may ask the server, from its configuration: keys, names, sizes. A warning where anyone may."""
+
+import ipaddress
+from pathlib import Path
+
+from common.errors import UserError
+from common.progress import log
+from serve.api.guard import Rules, digests
+from serve.config import ServeConfig
+
+MIB = 1 << 20
+
+
+def rules(config: ServeConfig) -> Rules:
+    """The guard's rules; raises UserError where the file of keys cannot be used."""
+    keys = read_keys(config.api_keys) if config.api_keys is not None else []
+    local = is_loopback(config.host)
+    if not local and not keys:
+        log(
+            f"warning: serve.host {config.host} lets everyone who reaches this machine use the model; "
+            "set serve.api_keys to a file of keys"
+        )
+    return Rules(host_names(config, local), digests(keys), config.max_body_mib * MIB, config.client_seconds)
+
+
+def host_names(config: ServeConfig, local: bool) -> frozenset[str] | None:
+    """On localhost a page of any site could reach us by a name of its own that resolves here; its Host tells."""
+    if not local and not config.allowed_hosts:
+        return None
+    names = {"localhost", "127.0.0.1", "::1", config.host, *config.allowed_hosts}
+    return frozenset(name.lower() for name in names)
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def read_keys(path: str) -> list[str]:
+    """Keys, one a line; blank lines and those that begin with # are none."""
+    try:
+        lines = Path(path).read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        fix = "name a text file with one key a line in serve.api_keys"
+        raise UserError("the API keys cannot be read", where=path, fix=fix) from error
+    keys = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    if not keys:
+        raise UserError("no API key in the file", where=path, fix="write one key a line, or unset serve.api_keys")
+    return keys
