@@ -61,7 +61,7 @@ def prepare(config: ConvertConfig, inputs: ConvertInputs) -> Work:
     base = read_weights(Path(inputs.base))
     spec = read_spec(inputs.base)
     table = rows(spec, stacked=True)
-    where = sites(spec, [leaf for leaf in table if leaf.is_product])
+    where = sites(spec, [leaf for leaf in table if leaf.use.adaptable])
     with ThreadPoolExecutor(1) as pool:  # the base is hashed while the adapter is read
         hashed = pool.submit(base_digest, inputs.base) if base.shards else None
         adapter = _read_adapter(source, config, spec, table, where)

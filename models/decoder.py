@@ -5,10 +5,11 @@ keeps gradients from touching whole stacks and frozen weights from being copied.
 to later ones are walked one by one between two scans.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,15 +18,20 @@ from jax.sharding import Mesh
 
 from models.attention.dispatch import Attention
 from models.config import AttentionName
-from models.layer import KV, Layer, Projection, rms_norm
+from models.families.table import rows
+from models.layer import KV, Layer, rms_norm
 from models.quant.weight import Quantized, plain, product
 from models.spec import DecoderSpec, period
 
+T = TypeVar("T")
 Remat = Literal["none", "full", "dots", "offload"]
 Lent = dict[int, KV]
 """Keys and values that later layers borrow, by the number of their layer."""
 Masks = dict[str, jax.Array | None]
 """By layer kind; None where its attention makes its own."""
+
+LayerAttend = Callable[[int, jax.Array, KV | None], jax.Array]
+"""(number of the layer, q [b t n h], its own keys and values or None) -> [b t n h]"""
 
 POLICIES = {
     "full": jax.checkpoint_policies.nothing_saveable,
@@ -34,14 +40,15 @@ POLICIES = {
 }
 
 
-def _group(params: Mapping[str, jax.Array | Quantized], prefix: str) -> dict[str, jax.Array | Quantized]:
-    return {path[len(prefix) :]: value for path, value in params.items() if path.startswith(prefix)}
+def _group(by_path: Mapping[str, T], prefix: str) -> dict[str, T]:
+    return {path[len(prefix) :]: value for path, value in by_path.items() if path.startswith(prefix)}
 
 
 class Decoder(nnx.Module):
     """`params` maps the table's paths to arrays; `stacked` says which of its two forms they are in.
 
-    Variables of type `trained` (nnx.LoRAParam, or nnx.Param for all) are scanned over.
+    Variables of type `trained` (nnx.LoRAParam, or nnx.Param for all) are scanned over. `mesh` (None: one device) is
+    where the decoder runs, from which its products and its attention take their form.
     """
 
     unembed: nnx.Param[jax.Array]
@@ -52,11 +59,15 @@ class Decoder(nnx.Module):
         params: Mapping[str, jax.Array | Quantized],
         stacked: bool,
         trained: type = nnx.LoRAParam,
+        mesh: Mesh | None = None,
+        attention: AttentionName = "auto",
     ):
         self.spec = spec
         self.stacked = stacked
         self.trained = trained
-        self.attention = Attention()
+        self.attention = Attention(attention, mesh)
+        leaves = {leaf.path: leaf for leaf in rows(spec, stacked)}
+        flat = mesh is None or mesh.shape["tp"] == 1
         outside = {path: value for path, value in params.items() if "." not in path}
         self.embed = nnx.Param(outside.pop("embed"))
         self.final_norm = nnx.Param(outside.pop("final_norm"))
@@ -64,19 +75,18 @@ class Decoder(nnx.Module):
             setattr(self, path, nnx.Param(value))
 
         def layer(path: str, number: int) -> Layer:
-            return Layer(spec.layers[number], spec.norm_eps, spec.norm_offset, _group(params, f"{path}."))
+            own, weights = _group(leaves, f"{path}."), _group(params, f"{path}.")
+            return Layer(spec.layers[number], spec.norm_eps, spec.norm_offset, own, weights, flat)
 
         if stacked:
             self.stacks = nnx.Dict({kind: layer(kind, spec.numbers(kind)[0]) for kind in spec.kinds})
         else:
             self.layers = nnx.List([layer(f"layers.{i}", i) for i in range(len(spec.layers))])
 
-    def run_on(self, mesh: Mesh | None, attention: AttentionName = "auto") -> None:
-        """Say where this decoder runs (None: one device), from which its products and its attention take their form."""
-        self.attention = Attention(attention, mesh)
-        for _, module in nnx.iter_modules(self):
-            if isinstance(module, Projection):
-                module.flat = mesh is None or mesh.shape["tp"] == 1
+    @property
+    def dtype(self) -> jnp.dtype:
+        """What is computed in, where the weights are quantized too; known of shapes as of arrays."""
+        return jnp.dtype(self.embed.get_value().dtype)
 
     def embedded(self, tokens: jax.Array) -> jax.Array:
         """tokens [b t] -> [b t d], where the residual stream begins: float32 whatever the weights are, since what its
@@ -133,7 +143,7 @@ class Decoder(nnx.Module):
     ) -> jax.Array:
         """The last layer's output [b t d], before the final norm. `scan` False unrolls the loops over layers."""
         if not self.stacked:
-            return self._one_by_one(tokens, positions, segments)[0]
+            return self._prefilled(tokens, positions, segments)[0]
         x = self.embedded(tokens)
         masks = self._masks(positions, segments)
         per_layer_inputs = self.per_layer_inputs(tokens, x)
@@ -147,27 +157,37 @@ class Decoder(nnx.Module):
         """tokens [b t] -> last layer's output [b t d] at every position, and keys and values [b t k h] of every layer
         that has its own."""
         positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-        x, kv = self._one_by_one(tokens, positions, None)
+        x, kv = self._prefilled(tokens, positions, None)
         return x, tuple(kv.values())
 
     def _masks(self, positions: jax.Array, segments: jax.Array | None) -> Masks:
-        dtype = self.embed[...].dtype
-        return {k: self.attention.mask(positions, segments, self.spec.of_kind(k), dtype) for k in self.spec.kinds}
+        return {k: self.attention.mask(positions, segments, self.spec.of_kind(k), self.dtype) for k in self.spec.kinds}
 
-    def _one_by_one(
-        self, tokens: jax.Array, positions: jax.Array, segments: jax.Array | None
-    ) -> tuple[jax.Array, Lent]:
-        masks = self._masks(positions, segments)
+    def walk(self, tokens: jax.Array, positions: jax.Array, attend: LayerAttend) -> jax.Array:
+        """The last layer's output [b t d], before the final norm, layer by layer: tokens, positions [b t].
+
+        `attend` is given the layer's number, its queries [b t n h] and its own keys and values (None where it shares
+        an earlier layer's), and answers [b t n h]; what they are kept in and looked up from is its affair.
+        """
         x = self.embedded(tokens)
         per_layer_inputs = self.per_layer_inputs(tokens, x)
-        kept: Lent = {}
         for i, layer in enumerate(self.layers):
             per_layer_input = None if per_layer_inputs is None else per_layer_inputs[i]
-            look = _Look(self.attention, segments, masks[layer.spec.kind], kept)
-            x, kv = _run(layer, x, positions, look, per_layer_input)
-            if layer.spec.shared_kv is None:
-                kept[i] = kv
-        return x, kept
+            x = layer(x, positions, partial(attend, i), per_layer_input)
+        return x
+
+    def _prefilled(self, tokens: jax.Array, positions: jax.Array, segments: jax.Array | None) -> tuple[jax.Array, Lent]:
+        """A walk over whole rows: every layer looks at the keys and values of the same tokens."""
+        masks = self._masks(positions, segments)
+        kept: Lent = {}
+
+        def attend(i: int, q: jax.Array, own: KV | None) -> jax.Array:
+            spec = self.spec.layers[i]
+            if own is not None:
+                kept[i] = own
+            return self.attention(q, *kept[spec.kv_layer(i)], segments, masks[spec.kind], spec)
+
+        return self.walk(tokens, positions, attend), kept
 
 
 class _Walk:

@@ -11,22 +11,10 @@ from flax import nnx
 
 from models.attention.exact import rotate
 from models.experts import mix, route
+from models.leaf import Leaf, equation
 from models.quant.weight import Quantized, plain, product
 from models.spec import LayerSpec
 
-EQUATIONS = {
-    "q": "btd,nhd->btnh",
-    "kv": "btd,skhd->btskh",
-    "k": "btd,khd->btkh",
-    "o": "btnh,dnh->btd",
-    "gate_up": "btd,sfd->btsf",
-    "down": "btf,df->btd",
-    "router": "btd,ed->bte",
-    "per_layer_input_gate": "btd,pd->btp",
-    "per_layer_projection": "btp,dp->btd",
-}
-UNROUNDED = ("o", "down", "per_layer_projection", "router")
-"""Products whose result joins the residual stream or decides on experts: it stays in float32."""
 ACTIVATIONS = {"gelu": partial(jax.nn.gelu, approximate=True), "silu": jax.nn.silu}
 
 KV = tuple[jax.Array, jax.Array]
@@ -40,22 +28,22 @@ class Projection(nnx.Module):
 
     Weights are in Hugging Face's order, (out, in), so that loading is copying. `flat` computes the same as plain
     products of matrices: XLA on CPU rearranges operands of more than two axes at every call, which makes a decode step
-    three times slower, and an adapted layer's gradient twice. It must not be set where tp shards an inner axis:
+    three times slower, and an adapted layer's gradient twice. It must be off where tp shards an inner axis:
     matrices would have to be put together from all devices.
     """
 
     w_lora_a: nnx.LoRAParam[jax.Array]
     w_lora_b: nnx.LoRAParam[jax.Array]
 
-    def __init__(self, equation: str, w: jax.Array | Quantized, rounded: bool = True):
+    def __init__(self, equation: str, w: jax.Array | Quantized, rounded: bool = True, flat: bool = True):
         self.equation = equation
         self.rounded = rounded
-        self.flat = False
+        self.flat = flat
         self.lora_scale: float | None = None
         self.w = nnx.Param(w)
 
-    def adapt(self, a: jax.Array, b: jax.Array, scale: float) -> None:
-        """Add scale * (x A) B, A [in r] and B [r out] with the weight's axes (Hu et al. 2021)."""
+    def adapt(self, a: Any, b: Any, scale: float) -> None:
+        """Add scale * (x A) B, A [in r] and B [r out] (arrays, or shapes) with the weight's axes (Hu et al. 2021)."""
         self.w_lora_a, self.w_lora_b, self.lora_scale = nnx.LoRAParam(a), nnx.LoRAParam(b), scale
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -99,12 +87,12 @@ def rms_norm(x: jax.Array, weight: jax.Array | None, eps: float, offset: float =
     y = x.astype(jnp.float32)
     y *= jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + eps)
     if weight is not None:
-        y *= offset + weight.astype(jnp.float32)
+        y *= jnp.expand_dims(offset + weight.astype(jnp.float32), range(x.ndim - 1))
     return y.astype(x.dtype)
 
 
 class Layer(nnx.Module):
-    """`weights` maps row names ("q", "input_norm", ...) to arrays, in the table's axes."""
+    """`weights` maps rows' names ("q", "input_norm", ...) to arrays, `leaves` to their rows in the table."""
 
     q: Projection
     kv: Projection
@@ -113,14 +101,23 @@ class Layer(nnx.Module):
     down: Projection
     input_norm: nnx.Param[jax.Array]
 
-    def __init__(self, spec: LayerSpec, eps: float, offset: float, weights: Mapping[str, jax.Array | Quantized]):
+    def __init__(
+        self,
+        spec: LayerSpec,
+        eps: float,
+        offset: float,
+        leaves: Mapping[str, Leaf],
+        weights: Mapping[str, jax.Array | Quantized],
+        flat: bool = True,
+    ):
         self.spec = spec
         self.eps = eps
         self.offset = offset
         for name, value in weights.items():
-            equation = EQUATIONS.get("k" if name == "kv" and spec.k_is_v else name)
-            rounded = name not in UNROUNDED
-            setattr(self, name, Projection(equation, value, rounded) if equation else nnx.Param(value))
+            leaf = leaves[name]
+            product = leaf.use.product
+            made = Projection(equation(leaf), value, not leaf.use.float32_out, flat) if product else nnx.Param(value)
+            setattr(self, name, made)
 
     def norm(self, name: str, x: jax.Array) -> jax.Array:
         return rms_norm(x, getattr(self, name)[...], self.eps, self.offset)

@@ -5,10 +5,11 @@ Letters of ours that HF lacks (`l` layers, `s` keys and values) stack several HF
 (out, in), so the last group is what a product contracts. Load, save, LoRA shapes, merge and PEFT pairs follow.
 """
 
+import difflib
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,11 +19,47 @@ from common.errors import UserError
 
 LAYER = "l"
 RANK = "r"
-TOKEN_TABLES = ("embed", "per_layer_embed", "unembed")
+TOKENS = ("b", "t")
+"""Batch and position, which activations have before all else; with l and r, letters that no row may use otherwise."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """What is done with a parameter, beyond being loaded and saved."""
+
+    product: bool = False
+    """A layer multiplies activations [b t ...] with it; the equation follows from its letters."""
+    adaptable: bool = False
+    """LoRA may adapt the product."""
+    quantizable: bool = False
+    """Its codes may be int8, int4 or nf4."""
+    tokens: bool = False
+    """A table with a row for every token: looked up or multiplied as a whole, int8 at the least."""
+    float32_out: bool = False
+    """The product's result joins the residual stream or decides on experts: it is not rounded."""
+    sharding: tuple[tuple[str, str | None], ...] = ()
+    """Letters whose mesh axis differs from the rule of models/mesh.py."""
+
+
+PRODUCT = Use(product=True, adaptable=True, quantizable=True)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What all layers have of one parameter, or one layer: the one place that says all of it."""
+
+    name: str
+    hf_names: tuple[str, ...]
+    """After the layer's own prefix."""
+    our_axes: str
+    hf_axes: str
+    use: Use = Use()
 
 
 @dataclass(frozen=True)
 class Leaf:
+    """A row of the table, spelled out for its layers."""
+
     path: str
     hf_names: tuple[str, ...]
     """HF tensors, in row-major order of the stacking letters."""
@@ -30,6 +67,7 @@ class Leaf:
     hf_axes: str
     shape: tuple[int, ...]
     """Sizes of our axes."""
+    use: Use = Use()
 
     @cached_property
     def letters(self) -> tuple[str, ...]:
@@ -59,12 +97,6 @@ class Leaf:
         """Whether an HF tensor's bytes are ours as they are."""
         flat = tuple(x for group in self.groups for x in group)
         return flat == tuple(x for x in self.letters if x not in self.stacked)
-
-    @property
-    def is_product(self) -> bool:
-        """Whether it is the weight of a matrix product that LoRA can adapt (tables of tokens and stacks of experts
-        are not)."""
-        return len(self.groups) == 2 and self.path not in TOKEN_TABLES
 
     @property
     def target(self) -> str:
@@ -121,6 +153,26 @@ def to_hf(leaf: Leaf, array: np.ndarray) -> dict[str, np.ndarray]:
 def contracted(leaf: Leaf) -> tuple[str, ...]:
     """Letters that the product sums over, in our order."""
     return tuple(x for x in leaf.letters if x in leaf.groups[-1])
+
+
+def equation(leaf: Leaf) -> str:
+    """The product of activations with one layer's weight: `btd,nhd->btnh` for a row with axes "n h d"."""
+    inner = "".join(contracted(leaf))
+    letters = "".join(x for x in leaf.letters if x != LAYER)
+    outer = "".join(x for x in letters if x not in inner)
+    tokens = "".join(TOKENS)
+    return f"{tokens}{inner},{letters}->{tokens}{outer}"
+
+
+def target_like(table: Iterable[Leaf], word: str) -> str | None:
+    """The target that Hugging Face's name for a product is part of (`q_proj` of `q`), or the nearest in spelling."""
+    products = [leaf for leaf in table if leaf.use.adaptable]
+    word = word.rsplit(".", 1)[-1]
+    for leaf in products:
+        if any(word == name.removesuffix(".weight").rsplit(".", 1)[-1] for name in leaf.hf_names):
+            return leaf.target
+    near = difflib.get_close_matches(word, [leaf.target for leaf in products], 1)
+    return near[0] if near else None
 
 
 def lora_axes(leaf: Leaf) -> tuple[tuple[str, ...], tuple[str, ...]]:

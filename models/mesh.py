@@ -1,12 +1,11 @@
 """Devices as a mesh, and axis letters to mesh axes: one rule for weights, adapters and optimizer state."""
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 import jax
-import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from common.errors import UserError
 from common.progress import log
@@ -44,7 +43,12 @@ def make_mesh(hardware: HardwareConfig, spec: DecoderSpec | None = None, batch_s
         )
     if spec is not None:
         check_tp(spec, sizes.get("tp", 1), hardware.replicate)
-    return Mesh(np.asarray(devices).reshape(shape), AXES)
+    return _mesh(shape, devices)
+
+
+def _mesh(shape: Sequence[int], devices: list[Any]) -> Mesh:
+    """Over the real topology: neighbours on an axis are neighbours in the slice."""
+    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
 
 
 def serving_mesh(tp: int | Literal["auto"], replicate: str, spec: DecoderSpec) -> Mesh | None:
@@ -58,7 +62,7 @@ def serving_mesh(tp: int | Literal["auto"], replicate: str, spec: DecoderSpec) -
         what = f"tp = {tp}, but there are {len(devices)} devices"
         raise UserError(what, where="serve.tp", fix=f"write at most {len(devices)}, or auto")
     check_tp(spec, tp, replicate, "serve")
-    return None if tp == 1 else Mesh(np.asarray(devices[:tp]).reshape(1, 1, tp), AXES)
+    return None if tp == 1 else _mesh([1, 1, tp], devices[:tp])
 
 
 def _spelled(sizes: Mapping[str, int]) -> str:
@@ -120,12 +124,15 @@ def auto_mesh(
     )
 
 
-def sharding_of(mesh: Mesh, letters: Iterable[str], shape: tuple[int, ...]) -> NamedSharding:
-    """Sharding of an array with these axes; an axis that does not divide is replicated."""
+def sharding_of(
+    mesh: Mesh, letters: Iterable[str], shape: tuple[int, ...], own: Iterable[tuple[str, str | None]] = ()
+) -> NamedSharding:
+    """Sharding of an array with these axes, by the rule or its `own`; an axis that does not divide is replicated."""
+    rule = {**PLACES, **dict(own)}
     taken: set[str] = set()
     names: list[str | None] = []
     for letter, size in zip(letters, shape, strict=True):
-        axis = PLACES.get(letter)
+        axis = rule.get(letter)
         fits = axis is not None and axis not in taken and size % mesh.shape[axis] == 0
         names.append(axis if fits else None)
         if fits and axis:
@@ -133,15 +140,16 @@ def sharding_of(mesh: Mesh, letters: Iterable[str], shape: tuple[int, ...]) -> N
     return NamedSharding(mesh, PartitionSpec(*names))
 
 
-def weight_sharding(mesh: Mesh, leaf: Leaf) -> NamedSharding:
-    return sharding_of(mesh, leaf.letters, leaf.shape)
+def weight_sharding(mesh: Mesh, leaf: Leaf, shape: tuple[int, ...] | None = None) -> NamedSharding:
+    """Sharding of a row's weight, or of an array of another shape (codes, scales) with its axes."""
+    return sharding_of(mesh, leaf.letters, leaf.shape if shape is None else shape, leaf.use.sharding)
 
 
 def lora_shardings(
     mesh: Mesh, leaf: Leaf, a: tuple[int, ...], b: tuple[int, ...]
 ) -> tuple[NamedSharding, NamedSharding]:
     a_axes, b_axes = lora_axes(leaf)
-    return sharding_of(mesh, a_axes, a), sharding_of(mesh, b_axes, b)
+    return sharding_of(mesh, a_axes, a, leaf.use.sharding), sharding_of(mesh, b_axes, b, leaf.use.sharding)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+from models.leaf import Row
+
 Activation = Literal["gelu", "silu"]
 """`gelu` is its tanh approximation."""
 
@@ -67,6 +69,10 @@ class LayerSpec:
     """The earlier layer whose keys and values this one borrows; it has none of its own."""
     experts: Experts | None = None
 
+    def kv_layer(self, number: int) -> int:
+        """Whose keys and values layer `number`, of this spec, looks at."""
+        return number if self.shared_kv is None else self.shared_kv
+
 
 @dataclass(frozen=True)
 class PerLayerInput:
@@ -92,6 +98,8 @@ class DecoderSpec:
     tied: bool = True
     """Whether the logits are products with the embedding, or with a table of their own."""
     per_layer_input: PerLayerInput | None = None
+    own_rows: tuple[Row, ...] = ()
+    """Rows that every layer of this family has beside the table's."""
     carried: tuple[str, ...] = ()
     """Starts of the names of HF tensors that this decoder does not read and every copy of the model keeps."""
 

@@ -25,6 +25,7 @@ from serve.api.connection import build_server, ignore_signals
 from serve.api.jobs import Hub
 from serve.api.prompts import Model
 from serve.config import ServeConfig, ServeInputs
+from serve.engine.definitions import Definitions
 from serve.engine.engine import Engine
 from serve.engine.metrics import Metrics
 from serve.engine.programs import Programs
@@ -82,18 +83,14 @@ def build_engine(
 ) -> tuple[Engine, int]:
     """The engine of a model folder (and an adapter), nothing compiled yet, and the size of the model's vocabulary."""
     mesh = serving_mesh(config.tp, config.replicate, read_spec(folder))
-    decoder = load_decoder(folder, config.dtype, stacked=False, mesh=mesh, weights=config.weights)
+    decoder = load_decoder(
+        folder, config.dtype, stacked=False, mesh=mesh, weights=config.weights, attention=config.attention
+    )
     if adapter is not None:
         found = read_peft_adapter(Path(adapter), known_products(decoder))
         log(f"adapter: {len(found.pairs)} tensors, rank {attach(decoder, mesh, found, config.dtype).rank}")
-    decoder.run_on(mesh, config.attention)
-    programs = Programs(
-        decoder,
-        slots=config.slots,
-        max_length=config.max_length,
-        steps=config.decode_steps,
-        eos_ids=eos_ids(folder, tokenizer),
-    )
+    ends = eos_ids(folder, tokenizer)
+    programs = Programs(Definitions(decoder, config.slots, config.max_length, config.decode_steps, ends))
     scheduler = Scheduler(config.slots, PREFILL_LENGTHS * config.max_length)
     engine = Engine(programs, scheduler, max_waiting=config.max_waiting, metrics=Metrics(), deliver=lambda events: None)
     return engine, decoder.spec.vocab

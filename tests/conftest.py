@@ -11,6 +11,7 @@ made = pytest.StashKey[str]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"  # in the stages' processes, too
     if CACHE not in os.environ:  # a worker process finds its parent's
         os.environ[CACHE] = config.stash[made] = tempfile.mkdtemp(prefix="tapeout-compiled-")
 

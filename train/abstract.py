@@ -9,16 +9,11 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from models.adapters.lora import add_lora
-from models.decoder import Decoder
-from models.families import rows
-from models.leaf import Leaf, lora_axes
-from models.mesh import batch_sharding, sharding_of, weight_sharding
-from models.quant.layout import mode_of, shapes
-from models.quant.weight import Quantized
+from models.adapters.lora import add_lora_shapes
+from models.folder.abstract import abstract_decoder
+from models.mesh import batch_sharding
 from models.spec import DecoderSpec
 from train.config import TrainConfig
-from train.names import name_of
 from train.step import Trainer, compile_step, make_trainer
 
 
@@ -53,12 +48,13 @@ def abstract_step(
 
     The adapter has the shapes of `config.lora`, also where training would go on from `config.adapter`.
     """
-    decoder = nnx.eval_shape(lambda: _decoder(spec, config, mesh, dtype))
+    full = config.method == "full"
+    held, kind = ("float32", nnx.Param) if full else (dtype, nnx.LoRAParam)
+    decoder = abstract_decoder(spec, held, True, mesh, config.weights, config.attention, kind)
+    if not full:
+        add_lora_shapes(decoder, mesh, config.lora.rank, config.lora.alpha, config.lora.targets)
     graph, trained, frozen = nnx.split(decoder, decoder.trained, ...)
-    trained = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, jnp.float32), trained)
     trainer = make_trainer(config, spec, graph, dtype, config.steps or steps)
-    table = {leaf.path: leaf for leaf in rows(spec, stacked=True)}
-    trained, frozen = (_placed(state, table, mesh) for state in (trained, frozen))
     everywhere = NamedSharding(mesh, PartitionSpec())
     opt_state = optax.tree_utils.tree_map_params(
         trainer.optimizer,
@@ -71,45 +67,3 @@ def abstract_step(
     return AbstractStep(
         trainer, trained, opt_state, frozen, {"tokens": ids, "segments": ids, "positions": ids, "mask": mask}
     )
-
-
-def _decoder(spec: DecoderSpec, config: TrainConfig, mesh: Mesh, dtype: str) -> Decoder:
-    """To be traced: `setup.make_decoder` with zeros for weights."""
-    full = config.method == "full"
-    held = "float32" if full else dtype
-
-    def weight(leaf: Leaf) -> jax.Array | Quantized:
-        mode = None if config.weights is None else mode_of(leaf, config.weights)
-        if mode is None:
-            return jnp.zeros(leaf.shape, held)
-        codes, scale = shapes(leaf, mode)
-        return Quantized(
-            jnp.zeros(codes, "int8" if mode == "int8" else "uint8"), jnp.zeros(scale, "float32"), mode, held
-        )
-
-    values = {leaf.path: weight(leaf) for leaf in rows(spec, stacked=True)}
-    decoder = Decoder(spec, values, stacked=True, trained=nnx.Param if full else nnx.LoRAParam)
-    decoder.run_on(mesh, config.attention)
-    lora = config.lora
-    return decoder if full else add_lora(decoder, None, lora.rank, lora.alpha, lora.targets, config.seed)
-
-
-def _placed(state: nnx.State, table: dict[str, Leaf], mesh: Mesh) -> nnx.State:
-    """Shapes with the sharding that loading, or LoRA, gives the arrays."""
-
-    def place(name: str, a: Any) -> Any:
-        if name in table:
-            leaf = table[name]
-            if not isinstance(a, Quantized):
-                return jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=weight_sharding(mesh, leaf))
-            return jax.tree.map(
-                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding_of(mesh, leaf.letters, x.shape)), a
-            )
-        path, half = name.rsplit(".", 1)
-        letters = lora_axes(table[path])[half == "lora_b"]
-        return jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding_of(mesh, letters, a.shape))
-
-    flat = [
-        (path, variable.replace(place(name_of(path), variable.get_value()))) for path, variable in state.flat_state()
-    ]
-    return nnx.State.from_flat_path(flat)

@@ -8,13 +8,12 @@ from common.schema import InputPath, Section
 from models.config import AttentionName, HardwareConfig
 
 VERSION = 4
-Target = Literal["q", "kv", "o", "gate_up", "down", "router", "per_layer_input_gate", "per_layer_projection"]
 
 
 class LoraConfig(Section):
     rank: int = Field(default=16, ge=1, description="Rank of the adapter matrices")
     alpha: float = Field(default=32.0, gt=0, description="The update is scaled by alpha / rank")
-    targets: tuple[Target, ...] = Field(
+    targets: tuple[str, ...] = Field(
         default=("q", "kv", "o", "gate_up", "down"),
         min_length=1,
         description="Products to adapt; router is a mixture of experts', per_layer_* are Gemma 4 E2B's",

@@ -88,7 +88,6 @@ def prepare(config: TrainConfig, inputs: TrainInputs) -> Setup:
     check_steps(config, steps)
     check_data(inputs.model, data, dataset, spec)
     decoder, about = make_decoder(config, inputs, spec, mesh)
-    decoder.run_on(mesh, config.attention)
     log(f"train: attention {decoder.attention.describe(spec, batches.max_length, inputs.dtype)}")
     graph, trained, frozen = split(decoder)
     trainer = make_trainer(config, spec, graph, inputs.dtype, steps)
@@ -125,12 +124,12 @@ def make_decoder(
 ) -> tuple[Decoder, dict[str, Any]]:
     """The stacked decoder with what is to be trained, LoRA or every weight; and what adapter.json says of LoRA."""
     if config.init == "random":
-        return random_decoder(spec, "float32", config.seed, mesh), {}
+        return random_decoder(spec, "float32", config.seed, mesh, config.attention), {}
     if config.method == "full":
-        decoder = load_decoder(inputs.model, "float32", True, mesh)
+        decoder = load_decoder(inputs.model, "float32", True, mesh, attention=config.attention)
         decoder.trained = nnx.Param
         return decoder, {}
-    decoder = load_decoder(inputs.model, inputs.dtype, True, mesh, config.weights)
+    decoder = load_decoder(inputs.model, inputs.dtype, True, mesh, config.weights, config.attention)
     if config.adapter is not None:
         return decoder, _go_on(decoder, mesh, config)
     lora = config.lora

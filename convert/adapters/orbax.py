@@ -52,7 +52,7 @@ def read_trained(folder: Path, config: ConvertConfig, spec: DecoderSpec, table: 
             updated=lambda leaf, base: np.asarray(arrays[leaf.path], np.float32),
         )
     targets, scale = about["targets"], float(about["alpha"]) / int(about["rank"])
-    wanted = [leaf for leaf in table if leaf.is_product and leaf.target in targets]
+    wanted = [leaf for leaf in table if leaf.use.adaptable and leaf.target in targets]
     if unknown := sorted(set(targets) - {leaf.target for leaf in wanted}):
         raise UserError("the base has no such target", where=f"{METADATA}: targets: {unknown[0]}", fix=ANOTHER_MODEL)
     # An adapter that training went on from has ranks of its own, and may leave tensors alone.

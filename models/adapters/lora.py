@@ -19,13 +19,13 @@ from models.adapters.peft import PeftAdapter, joined
 from models.decoder import Decoder
 from models.families import rows
 from models.layer import Projection
-from models.leaf import Leaf, contracted, lora_shapes
+from models.leaf import Leaf, contracted, lora_shapes, target_like
 from models.mesh import lora_shardings
 
 
 def _products(decoder: Decoder) -> list[Leaf]:
     """The rows of layers that LoRA can adapt."""
-    return [leaf for leaf in rows(decoder.spec, decoder.stacked) if leaf.is_product and "." in leaf.path]
+    return [leaf for leaf in rows(decoder.spec, decoder.stacked) if leaf.use.adaptable]
 
 
 def known_products(decoder: Decoder) -> set[str]:
@@ -38,8 +38,10 @@ def adapted_rows(decoder: Decoder, targets: Iterable[str]) -> list[Leaf]:
     products = _products(decoder)
     names = {leaf.target for leaf in products}
     if unknown := sorted(set(targets) - names):
+        near = target_like(products, unknown[0])
+        fix = f"write {near}; " if near else ""
         raise UserError(
-            f"this model has no product {unknown[0]!r}", where="train.lora.targets", fix=f"known: {sorted(names)}"
+            f"this model has no product {unknown[0]!r}", where="train.lora.targets", fix=f"{fix}known: {sorted(names)}"
         )
     return [leaf for leaf in products if leaf.target in set(targets)]
 
@@ -57,13 +59,28 @@ def add_lora(
     return decoder
 
 
-def _adapt(decoder: Decoder, leaf: Leaf, mesh: Mesh | None, a: Any, b: Any, scale: float) -> None:
+def add_lora_shapes(decoder: Decoder, mesh: Mesh, rank: int, alpha: float, targets: Iterable[str]) -> Decoder:
+    """`add_lora` for a decoder of shapes."""
+    for leaf in adapted_rows(decoder, targets):
+        sizes = lora_shapes(leaf, rank)
+        a, b = (
+            jax.ShapeDtypeStruct(size, jnp.float32, sharding=sharding)
+            for size, sharding in zip(sizes, lora_shardings(mesh, leaf, *sizes), strict=True)
+        )
+        _projection(decoder, leaf).adapt(a, b, alpha / rank)
+    return decoder
+
+
+def _projection(decoder: Decoder, leaf: Leaf) -> Projection:
     where, target = leaf.path.rsplit(".", 1)
     layer = decoder.stacks[where] if decoder.stacked else decoder.layers[int(where.rsplit(".", 1)[1])]
-    projection: Projection = getattr(layer, target)
+    return getattr(layer, target)
+
+
+def _adapt(decoder: Decoder, leaf: Leaf, mesh: Mesh | None, a: Any, b: Any, scale: float) -> None:
     shardings = (None, None) if mesh is None else lora_shardings(mesh, leaf, a.shape, b.shape)
     placed_a, placed_b = (jax.device_put(half, place) for half, place in zip((a, b), shardings, strict=True))
-    projection.adapt(placed_a, placed_b, scale)
+    _projection(decoder, leaf).adapt(placed_a, placed_b, scale)
 
 
 @dataclass(frozen=True)

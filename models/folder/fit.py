@@ -10,14 +10,19 @@ from typing import Any
 from common.answer import answer
 from common.errors import UserError
 from models.families import read_config, read_spec, rows
-from models.leaf import Leaf
+from models.leaf import Leaf, target_like
 
 Finding = dict[str, Any]
 
 
 def _adaptable(table: list[Leaf]) -> list[str]:
     """What a recipe's targets can name here: the products of layers."""
-    return sorted({leaf.target for leaf in table if leaf.is_product and "." in leaf.path})
+    return sorted({leaf.target for leaf in table if leaf.use.adaptable})
+
+
+def _no_target(table: list[Leaf], word: str, known: list[str]) -> str:
+    near = target_like(table, word)
+    return f"this model has no {word}; {f'did you mean {near}? ' if near else ''}it has {', '.join(known)}"
 
 
 def _positions(folder: str) -> int | None:
@@ -37,7 +42,7 @@ def findings(folder: str, targets: list[str] | None, lengths: dict[str, int]) ->
         return [{"key": "model.path", "what": f"{what}, in {error.where}" if error.where else what, "fatal": True}]
     known = _adaptable(table)
     found = [
-        {"key": "train.lora.targets", "what": f"this model has no {each}; it has {', '.join(known)}", "fatal": True}
+        {"key": "train.lora.targets", "what": _no_target(table, each, known), "fatal": True}
         for each in targets or ()
         if each not in known
     ]

@@ -6,11 +6,12 @@ from flax import nnx
 from jax.sharding import Mesh, Sharding, SingleDeviceSharding
 
 from common.errors import UserError
+from models.config import AttentionName
 from models.decoder import Decoder
 from models.families import read_spec, rows
 from models.folder.coverage import check_complete, coverage, wanted
 from models.leaf import Leaf
-from models.mesh import sharding_of, weight_sharding
+from models.mesh import weight_sharding
 from models.quant.layout import Mode, mode_of, mode_to_load
 from models.quant.quantize import load_quantized
 from models.quant.weight import Quantized
@@ -47,26 +48,31 @@ def load_params(
     if mode is not None:
 
         def where(leaf: Leaf, shape: tuple[int, ...]) -> Sharding:
-            return SingleDeviceSharding(device) if mesh is None else sharding_of(mesh, leaf.letters, shape)
+            return SingleDeviceSharding(device) if mesh is None else weight_sharding(mesh, leaf, shape)
 
         params |= load_quantized(table, checkpoint, mode, stored, dtype, where)
     return spec, params
 
 
 def load_decoder(
-    folder: str, dtype: str, stacked: bool, mesh: Mesh | None = None, weights: Mode | None = None
+    folder: str,
+    dtype: str,
+    stacked: bool,
+    mesh: Mesh | None = None,
+    weights: Mode | None = None,
+    attention: AttentionName = "auto",
 ) -> Decoder:
     """The decoder of a model folder, on `mesh` or on the default device; its weights in full or quantized."""
     spec, params = load_params(folder, dtype, stacked, mesh, weights)
-    return Decoder(spec, params, stacked)
+    return Decoder(spec, params, stacked, mesh=mesh, attention=attention)
 
 
-def random_decoder(spec: DecoderSpec, dtype: str, seed: int, mesh: Mesh) -> Decoder:
+def random_decoder(spec: DecoderSpec, dtype: str, seed: int, mesh: Mesh, attention: AttentionName = "auto") -> Decoder:
     """A stacked decoder with random weights, all of them to be trained."""
     table = rows(spec, stacked=True)
     values = random_params(spec, dtype, seed)
     placed = {leaf.path: jax.device_put(values[leaf.path], weight_sharding(mesh, leaf)) for leaf in table}
-    return Decoder(spec, placed, stacked=True, trained=nnx.Param)
+    return Decoder(spec, placed, stacked=True, trained=nnx.Param, mesh=mesh, attention=attention)
 
 
 def random_params(spec: DecoderSpec, dtype: str, seed: int) -> dict[str, jax.Array]:

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from common.errors import UserError
 from models.families import read_config
-from models.leaf import TOKEN_TABLES, Leaf, contracted
+from models.leaf import Leaf, contracted
 
 Mode = Literal["int8", "int4", "nf4"]
 PACKED: dict[Mode, int] = {"int8": 1, "int4": 2, "nf4": 2}
@@ -20,14 +20,13 @@ SCALE = "_scale"
 GROUP = 32
 SMALLEST_GROUP = 8
 """Rows whose last axis has no larger group stay as they are."""
-QUANTIZED = ("q", "kv", "o", "gate_up", "down", "experts_gate_up", "experts_down")
 
 
 def mode_of(leaf: Leaf, mode: Mode) -> Mode | None:
     """How a row is held: products and experts of layers as asked, tables of tokens in int8, all else in full."""
-    if leaf.path in TOKEN_TABLES:
+    if leaf.use.tokens:
         return "int8"
-    if "." not in leaf.path or leaf.target not in QUANTIZED:
+    if not leaf.use.quantizable:
         return None
     return mode if mode == "int8" or group_of(leaf) >= SMALLEST_GROUP else None
 
@@ -46,7 +45,7 @@ def shapes(leaf: Leaf, mode: Mode) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 def one_scale(leaf: Leaf) -> tuple[str, ...]:
     """Letters over which int8 has one scale."""
-    return leaf.letters[-1:] if leaf.path in TOKEN_TABLES else contracted(leaf)
+    return leaf.letters[-1:] if leaf.use.tokens else contracted(leaf)
 
 
 def stored_shapes(leaf: Leaf, mode: Mode) -> tuple[tuple[int, ...], tuple[int, ...]]:

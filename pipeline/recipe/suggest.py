@@ -43,12 +43,7 @@ KEYS = {
 }  # fmt: skip
 """What other tools call a key -> ours."""
 VALUES = {
-    "q_proj": "q", "wq": "q", "query": "q", "k_proj": "kv", "v_proj": "kv", "k": "kv", "v": "kv", "wk": "kv",
-    "wv": "kv",
-    "o_proj": "o", "out_proj": "o", "wo": "o", "output": "o", "gate_proj": "gate_up",
-    "up_proj": "gate_up", "gate": "gate_up", "up": "gate_up", "w1": "gate_up", "w3": "gate_up",
-    "gate_up_proj": "gate_up",
-    "down_proj": "down", "w2": "down", "bf16": "bfloat16", "fp32": "float32", "f32": "float32", "float": "float32",
+    "bf16": "bfloat16", "fp32": "float32", "f32": "float32", "float": "float32",
     "qlora": "lora", "sft": "full", "full_finetune": "full", "scratch": "random", "8bit": "int8", "4bit": "int4",
     "fp4": "int4", "sdpa": "exact", "eager": "exact", "flash": "blockwise", "flash_attention_2": "blockwise",
     "jsonl": "auto", "chat": "messages", "openai": "messages", "chatml": "messages", "raw": "text", "pretrain": "text",

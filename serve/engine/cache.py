@@ -57,7 +57,7 @@ def places(decoder: Decoder, axes: tuple[str, str]) -> tuple[tuple[NamedSharding
 
 
 def _zeros(decoder: Decoder, slots: int, columns: list[int]) -> Layers:
-    dtype = decoder.embed[...].dtype
+    dtype = decoder.dtype
     return tuple(
         (
             jnp.zeros((slots, spec.kv_heads, spec.head_dim, s), dtype),
@@ -75,7 +75,8 @@ def _first_column(start: jax.Array, block: int, s: int) -> jax.Array:
 def _held(start: jax.Array, block: int, s: int) -> jax.Array:
     """The position in each column [... s] when those before `start` are written; negative where there is none."""
     start = start[..., None]
-    return start - 1 - (_first_column(start, block, s) - 1 - jnp.arange(s)) % s
+    columns = jnp.expand_dims(jnp.arange(s), range(start.ndim - 1))
+    return start - 1 - (_first_column(start, block, s) - 1 - columns) % s
 
 
 def place(cache: Layers, kv: Layers, numbers: jax.Array, block: int) -> Layers:
@@ -105,35 +106,24 @@ def decode(
     index i written."""
     block = new[0][0].shape[3]
     written = jnp.broadcast_to(jnp.arange(block) <= i, (*positions.shape, block))
-    x = decoder.embedded(tokens[:, None])
-    per_layer_inputs = decoder.per_layer_inputs(tokens[:, None], x)
-    owners = iter(zip(cache, new, strict=True))
-    out: dict[int, tuple[KV, KV]] = {}
-    for number, layer in enumerate(decoder.layers):
-        spec = layer.spec
-        past, fresh = next(owners) if spec.shared_kv is None else out[spec.shared_kv]
-        held = _held(start, block, past[0].shape[3])
-        visible = held >= (0 if spec.window is None else jnp.maximum(positions[:, None] - spec.window + 1, 0))
-        mask = jnp.concatenate([visible, written], axis=1)
+    owners = [number for number, spec in enumerate(decoder.spec.layers) if spec.shared_kv is None]
+    held = dict(zip(owners, zip(cache, new, strict=True), strict=True))
 
-        def look(
-            q: jax.Array,
-            own: KV | None,
-            past: KV = past,
-            fresh: KV = fresh,
-            mask: jax.Array = mask,
-            spec: LayerSpec = spec,
-            number: int = number,
-        ) -> jax.Array:
-            if own is not None:
-                keys = jax.lax.dynamic_update_slice(fresh[0], own[0].transpose(0, 2, 3, 1), (0, 0, 0, i))
-                values = jax.lax.dynamic_update_slice(fresh[1], own[1].transpose(0, 2, 1, 3), (0, 0, i, 0))
-                fresh = keys, values
-                out[number] = past, fresh
-            return attend_one(q, past, fresh, mask, spec)
+    def attend(number: int, q: jax.Array, own: KV | None) -> jax.Array:
+        spec = decoder.spec.layers[number]
+        owner = spec.kv_layer(number)
+        past, fresh = held[owner]
+        if own is not None:
+            keys = jax.lax.dynamic_update_slice(fresh[0], own[0].transpose(0, 2, 3, 1), (0, 0, 0, i))
+            values = jax.lax.dynamic_update_slice(fresh[1], own[1].transpose(0, 2, 1, 3), (0, 0, i, 0))
+            fresh = keys, values
+            held[owner] = past, fresh
+        columns = _held(start, block, past[0].shape[3])
+        visible = columns >= (0 if spec.window is None else jnp.maximum(positions[:, None] - spec.window + 1, 0))
+        return attend_one(q, past, fresh, jnp.concatenate([visible, written], axis=1), spec)
 
-        x = layer(x, positions[:, None], look, None if per_layer_inputs is None else per_layer_inputs[number])
-    return decoder.logits(x)[:, 0], tuple(fresh for _, fresh in out.values())
+    x = decoder.walk(tokens[:, None], positions[:, None], attend)
+    return decoder.logits(x)[:, 0], tuple(held[owner][1] for owner in owners)
 
 
 def attend_one(q: jax.Array, past: KV, new: KV, mask: jax.Array, spec: LayerSpec) -> jax.Array:

@@ -8,8 +8,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
+from serve.engine.definitions import Drawn, empty_slots
 from serve.engine.metrics import Metrics
-from serve.engine.programs import Drawn, Prefilled, Programs, empty_slots
+from serve.engine.programs import Prefilled, Programs
 from serve.engine.request import Chunk, Event, Failed, Finish, Request, Sample, Scores, Token
 from serve.engine.sampler import Rows
 from serve.engine.scheduler import Admission, Scheduler

@@ -1,8 +1,9 @@
 """Shrunken Gemma 4 models in Hugging Face layout, with random weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import jax
 import pytest
 import torch
 from transformers import Gemma4ForCausalLM, Gemma4TextConfig
@@ -22,6 +23,13 @@ PATTERNS = {
     "a tail": [SLIDING, SLIDING, GLOBAL, SLIDING, GLOBAL],
     "global only": [GLOBAL, GLOBAL],
 }
+
+
+@pytest.fixture(autouse=True)
+def strict_types() -> Iterator[None]:
+    """No operand changes its type in silence (optax's own steps do, so that this is not for training)."""
+    with jax.numpy_dtype_promotion("strict"):
+        yield
 
 
 @pytest.fixture(scope="session")

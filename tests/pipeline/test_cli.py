@@ -181,6 +181,7 @@ def test_check_says_what_this_machine_lacks(small: Path, tapeout):
     ("sets", "said"),
     [
         (["train.lora.targets=[q, router]"], "train.lora.targets: this model has no router; it has down, gate_up"),
+        (["train.lora.targets=[q_proj]"], "this model has no q_proj; did you mean q? it has down, gate_up"),
         (["serve.max_length=64", "eval.max_tokens=64"], "64 tokens leave no room for a prompt in 64"),
         (["hardware.mesh={fsdp: 0}"], "hardware.mesh.fsdp: must be greater than or equal to 1, not 0"),
     ],

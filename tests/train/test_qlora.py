@@ -38,7 +38,6 @@ def test_gradients_are_those_over_widened_weights(base: Path, mode: Mode) -> Non
 
     def gradients(params: Params) -> tuple[jax.Array, nnx.State]:
         decoder = add_lora(Decoder(spec, params, True), make_mesh(HardwareConfig()), 2, 4.0, config.lora.targets, 0)
-        decoder.run_on(None)
         graph, trained, frozen = nnx.split(decoder, nnx.LoRAParam, ...)
         trained = jax.tree.map(lambda a: a + 0.02, trained)
         trainer = make_trainer(config, decoder.spec, graph, "float32", 10)

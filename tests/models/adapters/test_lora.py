@@ -9,7 +9,19 @@ import pytest
 import qwix
 from flax import nnx
 
-from models.layer import EQUATIONS, Projection
+from models.layer import Projection
+
+EQUATIONS = {
+    "q": "btd,nhd->btnh",
+    "kv": "btd,skhd->btskh",
+    "k": "btd,khd->btkh",
+    "o": "btnh,dnh->btd",
+    "gate_up": "btd,sfd->btsf",
+    "down": "btf,df->btd",
+    "router": "btd,ed->bte",
+    "per_layer_input_gate": "btd,pd->btp",
+    "per_layer_projection": "btp,dp->btd",
+}
 
 SIZES = {"b": 2, "t": 3, "d": 8, "n": 4, "h": 6, "s": 2, "k": 2, "f": 10, "e": 5, "p": 7}
 RANK, ALPHA = 3, 12.0

@@ -78,7 +78,6 @@ def test_logits_are_those_of_peft(tmp_path: Path, name: str, stacked: bool) -> N
     decoder = load_decoder(str(base), "float32", stacked)
     found = attach(decoder, None, read_peft_adapter(adapter, known_products(decoder)), "float32")
     assert not found.missing and found.rank == 4 and max(found.ranks.values()) == 10
-    decoder.run_on(None)
     tokens = np.random.default_rng(0).integers(3, 90, (2, 20))
     positions, segments = np.broadcast_to(np.arange(20), (2, 20)), np.ones((2, 20), int)
     ours = np.asarray(nnx.jit(lambda model, *batch: model(*batch))(decoder, tokens, positions, segments))

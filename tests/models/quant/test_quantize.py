@@ -16,7 +16,7 @@ from common.errors import UserError
 from models.decoder import Decoder
 from models.families import read_spec, rows
 from models.folder.load import load_decoder, load_params
-from models.leaf import Leaf
+from models.leaf import PRODUCT, Leaf, Use
 from models.quant.layout import GROUP, Mode, mode_of, shapes
 from models.quant.quantize import BLOCK_BYTES, quantized_blocks
 from models.quant.weight import Quantized, plain, product
@@ -26,7 +26,7 @@ MODES = pytest.mark.parametrize("mode", get_args(Mode))
 NF4 = [-1.0, -0.6961928, -0.52507305, -0.39491749, -0.28444138, -0.18477343, -0.09105004, 0.0]
 NF4 += [0.0795803, 0.1609302, 0.2461123, 0.33791524, 0.44070983, 0.562617, 0.72295684, 1.0]
 """Appendix E of the QLoRA paper (arXiv 2305.14314)."""
-LEAF = Leaf("layers.0.q", ("q",), "n h d", "(n h) d", (3, 4, 64))
+LEAF = Leaf("layers.0.q", ("q",), "n h d", "(n h) d", (3, 4, 64), PRODUCT)
 
 
 @pytest.fixture(scope="session")
@@ -82,7 +82,7 @@ def test_codes_and_scales_by_hand() -> None:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_product_is_that_with_the_widened_weight(mode: Mode, dtype: str) -> None:
     random = np.random.default_rng(1)
-    leaf = Leaf("layers.0.o", ("o",), "d n h", "d (n h)", (24, 2, 64))
+    leaf = Leaf("layers.0.o", ("o",), "d n h", "d (n h)", (24, 2, 64), PRODUCT)
     w = held(leaf, mode, random.standard_normal((24, 128)).astype(np.float32))
     x = jnp.asarray(random.standard_normal((2, 3, 2, 64)), dtype)
     expected = np.einsum("btnh,dnh->btd", np.asarray(x, np.float32), np.asarray(w.wide(), np.float32))
@@ -93,12 +93,12 @@ def test_a_product_is_that_with_the_widened_weight(mode: Mode, dtype: str) -> No
 
 def test_what_is_cut_into_blocks_is_the_same() -> None:
     rows_, width = 40, 64
-    leaf = Leaf("embed", ("e",), "v d", "v d", (rows_ * 4096, width))
+    leaf = Leaf("embed", ("e",), "v d", "v d", (rows_ * 4096, width), Use(tokens=True))
     assert leaf.shape[0] * width * 4 > BLOCK_BYTES
     tensor = np.random.default_rng(2).standard_normal(leaf.shape).astype(np.float32)
     assert len(list(quantized_blocks(leaf, "int8", "e", tensor))) > 1
     whole = held(leaf, "int8", tensor)
-    part = held(Leaf("embed", ("e",), "v d", "v d", (rows_, width)), "int8", tensor[-rows_:])
+    part = held(Leaf("embed", ("e",), "v d", "v d", (rows_, width), Use(tokens=True)), "int8", tensor[-rows_:])
     np.testing.assert_array_equal(whole.codes[-rows_:], part.codes)
 
 
@@ -147,8 +147,8 @@ def test_stacked_layers_hold_the_same_codes(folder: Callable[[str], Path]) -> No
 
 
 def test_rows_whose_axis_has_no_group_stay_as_they_are() -> None:
-    assert mode_of(Leaf("layers.0.down", ("w",), "d f", "d f", (8, 44)), "int4") is None
-    assert mode_of(Leaf("layers.0.down", ("w",), "d f", "d f", (8, 44)), "int8") == "int8"
+    assert mode_of(Leaf("layers.0.down", ("w",), "d f", "d f", (8, 44), PRODUCT), "int4") is None
+    assert mode_of(Leaf("layers.0.down", ("w",), "d f", "d f", (8, 44), PRODUCT), "int8") == "int8"
     assert mode_of(Leaf("layers.0.input_norm", ("w",), "d", "d", (64,)), "int8") is None
 
 
