@@ -13,7 +13,7 @@ import jax
 import orbax.checkpoint as ocp
 from flax import nnx
 
-from common.digests import check_digests, has_digests, write_digests
+from common.digests.saved import check_digests, has_digests, write_digests
 from common.errors import UserError
 from common.files import write_text
 from common.progress import log

@@ -5,11 +5,13 @@ JOB = {"path": DIR, "targets": [...] or null, "lengths": {dotted key: tokens}}; 
 """
 
 import sys
+from pathlib import Path
 from typing import Any
 
 from common.answer import answer
 from common.errors import UserError
-from models.families import read_config, read_spec, rows
+from models.families import rows
+from models.folder.opened import ModelFolder
 from models.leaf import Leaf
 
 Finding = dict[str, Any]
@@ -20,8 +22,7 @@ def _adaptable(table: list[Leaf]) -> list[str]:
     return sorted({leaf.target for leaf in table if leaf.is_product and "." in leaf.path})
 
 
-def _positions(folder: str) -> int | None:
-    config = read_config(folder)
+def _positions(config: dict[str, Any]) -> int | None:
     inner = config.get("text_config")
     found = (inner if isinstance(inner, dict) else config).get("max_position_embeddings")
     return found if isinstance(found, int) else None
@@ -30,8 +31,9 @@ def _positions(folder: str) -> int | None:
 def findings(folder: str, targets: list[str] | None, lengths: dict[str, int]) -> list[Finding]:
     """What does not fit, in order of the recipe's sections; an unreadable config.json is the only finding then."""
     try:
-        table = rows(read_spec(folder), False)
-        positions = _positions(folder)
+        model = ModelFolder(Path(folder))
+        table = rows(model.spec, False)
+        positions = _positions(model.config)
     except UserError as error:
         what = error.what + (f" ({error.fix})" if error.fix else "")
         return [{"key": "model.path", "what": f"{what}, in {error.where}" if error.where else what, "fatal": True}]

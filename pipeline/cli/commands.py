@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.digests.known import Digests
 from common.errors import UserError
 from pipeline.recipe.schema import Recipe
 from pipeline.recipe.source import Source
@@ -15,7 +16,6 @@ from pipeline.run.fetching import local_folder, local_rows
 from pipeline.run.gate import Judgement, judge
 from pipeline.run.gate_more import settle_run
 from pipeline.run.graph import STAGES, Step, plan
-from pipeline.run.records import Digests
 from pipeline.run.runner import Result, Runner, alone_in, check_needs, child_env, is_done, missing, read_result
 from pipeline.run.scores import find_score, note_current
 from pipeline.run.server import follow, start_server

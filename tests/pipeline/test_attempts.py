@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from common.digests.known import Digests
 from common.errors import UserError
 from pipeline.run.attempts import JOB, differences, make_way
 from pipeline.run.graph import Step, identity_of
-from pipeline.run.records import Digests
 from tests.pipeline.conftest import ASSETS, Tapeout
 from train.config import TrainConfig
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from common.digests.known import Digests
 from pipeline.recipe.schema import load_recipe
 from pipeline.run.graph import plan
-from pipeline.run.records import Digests, identity
+from pipeline.run.records import identity
 
 ALL = {"data", "train", "convert", "serve", "eval", "eval-base"}
 EVALS = {"eval", "eval-base"}
@@ -99,7 +100,8 @@ def test_digests_are_remembered_until_a_file_changes(tmp_path: Path):
     file.write_bytes(b"one")
     first = Digests(memory)
     assert first.of(file) == "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed"
-    first.known[str(file)] = [3, file.stat().st_mtime_ns, "remembered"]
+    about = file.stat()
+    first.known[str(file)] = (3, about.st_ino, about.st_mtime_ns, about.st_ctime_ns, "remembered")
     first.changed = True
     first.save()
     assert Digests(memory).of(file) == "remembered"
