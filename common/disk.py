@@ -27,6 +27,11 @@ def check_room(folder: Path, size: int, what: str, fix: str, spare: int = 0) -> 
         raise UserError(text, where=str(folder), fix=fix)
 
 
+def larger_disk(key: str) -> str:
+    """What to do about too little room, where `key` (of a recipe, or of the environment) moves it elsewhere."""
+    return f"free space, or name a folder on a larger disk as {key}"
+
+
 def need_room(folder: Path, size: int) -> None:
     """Raises OSError (ENOSPC) where `size` bytes do not fit: for those whom a full disk meets in the middle of work."""
     if free_bytes(folder) < size:

@@ -70,8 +70,9 @@ def stage_step(
 def _content(value: Any, digests: Digests, weights: bool | None) -> Any:
     """`weights`: whether those of a model are read; None where `value` is no model."""
     if isinstance(value, str) and Path(value).exists():
-        no_model = weights is None or not Path(value).is_dir()
-        return {"digest": digests.of(value) if no_model else model_digest(Path(value), digests, weights)}
+        if weights is None or not Path(value).is_dir():
+            return {"digest": digests.of(value)}
+        return {"digest": model_digest(Path(value), digests, weights)}
     return identity(value, digests)
 
 

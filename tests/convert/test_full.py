@@ -9,10 +9,11 @@ import pytest
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from common.digests.model import base_digest
 from common.errors import UserError
 from models.families import read_spec, rows
 from models.leaf import from_hf
-from models.weights.files import WeightFiles, base_digest
+from models.weights.files import WeightFiles
 
 
 @pytest.fixture
