@@ -23,10 +23,10 @@ import ml_dtypes
 import numpy as np
 import orbax.checkpoint as ocp
 
+from common.digests.model import base_digest
 from convert.write.headers import make_head
 from models.families import read_spec, rows
 from models.leaf import lora_shapes
-from models.weights.files import base_digest
 
 ROOT = Path(__file__).resolve().parents[1]
 RANK, ALPHA = 64, 128.0
@@ -84,7 +84,7 @@ def make_adapter(folder: Path, base: Path) -> None:
     with ocp.CheckpointManager(folder.absolute() / "checkpoints") as manager:
         manager.save(1, args=ocp.args.Composite(trained=ocp.args.StandardSave(arrays)))
         manager.wait_until_finished()
-    about = {"method": "lora", "rank": RANK, "alpha": ALPHA, "targets": TARGETS, "base_digest": base_digest(str(base))}
+    about = {"method": "lora", "rank": RANK, "alpha": ALPHA, "targets": TARGETS, "base_digest": base_digest(base)}
     (folder / "adapter.json").write_text(json.dumps(about))
 
 

@@ -68,22 +68,34 @@ class Weights:
         return {entry.name: (shard, entry) for shard in self.shards for entry in shard.entries}
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """The shard plan: the files that the index names, else model.safetensors, else every safetensors file.
+
+    Raises UserError for an index that is malformed or whose files are missing.
+    """
+    if (folder / INDEX).exists():
+        return [folder / file for file in sorted(set(_index(folder).values()))]
+    return [folder / SINGLE] if (folder / SINGLE).exists() else sorted(folder.glob("*.safetensors"))
+
+
 def read_weights(folder: Path) -> Weights:
-    """The shard plan: the index where there is one, else model.safetensors, else every safetensors file."""
+    """The headers of all files of the shard plan."""
     if not folder.is_dir():
         raise UserError("no such model folder", where=str(folder), fix="give a folder with config.json and safetensors")
-    if (folder / INDEX).exists():
-        return _indexed(folder)
-    files = [folder / SINGLE] if (folder / SINGLE).exists() else sorted(folder.glob("*.safetensors"))
-    weights = Weights(folder, tuple(read_shard(file) for file in files))
+    weights = Weights(folder, tuple(read_shard(file) for file in weight_files(folder)))
     if len(weights.where) != sum(len(shard.entries) for shard in weights.shards):
         names = sorted(entry.name for shard in weights.shards for entry in shard.entries)
         twice = next(a for a, b in pairwise(names) if a == b)
         raise UserError(f"several files hold {twice}", where=str(folder), fix="keep the files of one model only")
+    if (folder / INDEX).exists():
+        for name, file in _index(folder).items():
+            if name not in weights.where or weights.where[name][0].path.name != file:
+                raise UserError(f"the index promises {name}", where=str(folder / file), fix="fetch the model again")
     return weights
 
 
-def _indexed(folder: Path) -> Weights:
+def _index(folder: Path) -> dict[str, str]:
+    """Every tensor's file, as the index says; the files are there."""
     index = folder / INDEX
     try:
         plan: dict[str, str] = read_json(index)["weight_map"]
@@ -98,11 +110,7 @@ def _indexed(folder: Path) -> Weights:
         named = ", ".join(lost[:5]) + (" and more" if len(lost) > 5 else "")
         what = f"{len(lost)} of {len(files)} weight files are missing: {named}"
         raise UserError(what, where=str(index), fix="fetch the model again")
-    weights = Weights(folder, tuple(read_shard(folder / file) for file in files))
-    for name, file in plan.items():
-        if name not in weights.where or weights.where[name][0].path.name != file:
-            raise UserError(f"the index promises {name}", where=str(folder / file), fix="fetch the model again")
-    return weights
+    return plan
 
 
 def read_shard(path: Path) -> Shard:

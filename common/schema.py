@@ -47,3 +47,7 @@ def _day(value: Any) -> Any:
 
 Day = Annotated[str, BeforeValidator(_day)]
 """A date, as YYYY-MM-DD; YAML reads an unquoted one as a date of its own."""
+Stamped = tuple[int, int, int, int, str]
+"""Size, inode, time of modification and of change (ns) of a file, and the sha256 that it has while they stay."""
+Known = dict[str, Stamped]
+"""Digests by resolved path, for a stage that would else compute them again (see `common.digests.known`)."""

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from common.schema import Section
+from common.schema import Known, Section
 
 VERSION = 2
 
@@ -65,3 +65,4 @@ class ConvertInputs(Section):
     probes: str | None = Field(
         default=None, description="Artifact of the data stage: its prompts are run; None: none are"
     )
+    known: Known = Field(default={}, description="Digests of the base's files that the conductor computed")

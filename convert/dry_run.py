@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from common.answer import answer
+from common.disk import free_bytes
 from convert.config import ConvertConfig, ConvertInputs
 from convert.prepare import Work, prepare
 from convert.proof.outcome import why_not
-from convert.write.files import free_space
 from convert.write.shards import crew
 
 INTERPRETER = 450 << 20
@@ -27,7 +27,7 @@ def lines(config: ConvertConfig, inputs: ConvertInputs, out: Path, work: Work) -
         steps = ", " + " + ".join(f"{weight:g} x step {step}" for step, weight in adapter.weights.items())
     rank = "" if adapter.rank is None else f", rank {adapter.rank}"
     unproved = why_not(config, inputs.probes, work)
-    free = free_space(out)
+    free = free_bytes(out)
     touched = len(adapter.pairs) + len(adapter.values)
     return [
         f"adapter      {adapter.method} from {adapter.source}{steps}{rank}: {touched} tensors",

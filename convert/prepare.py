@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import UserError
-from common.safetensors import INDEX, Weights, read_weights
+from common.safetensors import INDEX, Weights
 from convert.adapters.adapter import METADATA, Adapter, Site, check_pairs, sites
 from convert.adapters.peft import read_peft
 from convert.config import ConvertConfig, ConvertInputs
@@ -15,11 +15,11 @@ from convert.write.headers import FLOATS
 from convert.write.plan import Plan, make_plan
 from convert.write.quantized_plan import export_bytes
 from models.adapters.peft import CONFIG
-from models.families import read_spec, rows
+from models.families import rows
+from models.folder.opened import ModelFolder
 from models.leaf import Leaf
 from models.quant.layout import Mode
 from models.spec import DecoderSpec
-from models.weights.files import base_digest
 
 
 @dataclass(frozen=True)
@@ -52,18 +52,18 @@ class Work:
         quantized = 0
         if self.quantize is not None:
             tensors = {part.name: part.bytes for file in self.plan.files for part in file.parts}
-            quantized = files + export_bytes(self.base.folder, tensors, self.quantize)
+            quantized = files + export_bytes(self.spec, tensors, self.quantize)
         return files + self.plan.bytes + (pairs if self.exported else 0) + quantized
 
 
 def prepare(config: ConvertConfig, inputs: ConvertInputs) -> Work:
     source = Path(inputs.adapter)
-    base = read_weights(Path(inputs.base))
-    spec = read_spec(inputs.base)
+    model = ModelFolder(Path(inputs.base), inputs.known)
+    base, spec = model.headers, model.spec
     table = rows(spec, stacked=True)
     where = sites(spec, [leaf for leaf in table if leaf.use.adaptable])
     with ThreadPoolExecutor(1) as pool:  # the base is hashed while the adapter is read
-        hashed = pool.submit(base_digest, inputs.base) if base.shards else None
+        hashed = pool.submit(lambda: model.digest) if base.shards else None
         adapter = _read_adapter(source, config, spec, table, where)
         digest = hashed.result() if hashed else None
     _same_base(adapter, base, digest)

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from common.disk import check_room
 from common.errors import UserError
 from common.files import PARTIAL, write_json
 from common.progress import bar
@@ -18,7 +19,7 @@ from convert.prepare import Work, prepare
 from convert.proof import certificate as certificates
 from convert.proof.certificate import Ledger, certificate, ledger_of
 from convert.proof.outcome import Outcome, why_not
-from convert.write.files import Output, check_space
+from convert.write.files import Output
 from convert.write.merge import Change
 from convert.write.peft import write_peft
 from convert.write.quantized_plan import FOLDER as QUANTIZED
@@ -72,7 +73,8 @@ def _write(config: ConvertConfig, work: Work, out: Path) -> tuple[Output, dict[s
     identity = [work.base_digest, work.adapter.digest, str(work.adapter.weights), config.max_shard_size]
     finished = Finished(out, json.dumps(identity))
     finished.resume((MODEL, ADAPTER, QUANTIZED), [f"{MODEL}/{file.name}" for file in work.plan.files])
-    check_space(out, work.bytes - sum(done.size for done in finished.done.values()))
+    left = work.bytes - sum(done.size for done in finished.done.values())
+    check_room(out, left, "the result", "free space there, or choose another place with --runs DIR")
     output = Output(out)
     output.digests.update({name: done.sha256 for name, done in finished.done.items()})
     with bar("convert", work.plan.tensors, "tensors") as progress:

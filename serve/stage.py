@@ -13,8 +13,8 @@ from common.progress import log
 from common.stage import METRICS
 from models.adapters.lora import attach, known_products
 from models.adapters.peft import read_peft_adapter
-from models.families import read_spec
 from models.folder.load import load_decoder
+from models.folder.opened import ModelFolder
 from models.mesh import serving_mesh
 from models.text.eos_ids import eos_ids
 from models.text.prompt import load_tokenizer, prompt_ids
@@ -82,10 +82,9 @@ def build_engine(
     config: ServeConfig, folder: str, tokenizer: PreTrainedTokenizerFast, adapter: str | None = None
 ) -> tuple[Engine, int]:
     """The engine of a model folder (and an adapter), nothing compiled yet, and the size of the model's vocabulary."""
-    mesh = serving_mesh(config.tp, config.replicate, read_spec(folder))
-    decoder = load_decoder(
-        folder, config.dtype, stacked=False, mesh=mesh, weights=config.weights, attention=config.attention
-    )
+    model = ModelFolder(Path(folder))
+    mesh = serving_mesh(config.tp, config.replicate, model.spec)
+    decoder = load_decoder(model, config.dtype, False, mesh, config.weights, config.attention)
     if adapter is not None:
         found = read_peft_adapter(Path(adapter), known_products(decoder))
         log(f"adapter: {len(found.pairs)} tensors, rank {attach(decoder, mesh, found, config.dtype).rank}")

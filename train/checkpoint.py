@@ -4,8 +4,6 @@ Each holds `trained` (flat: name -> array, what convert reads), `optimizer` and 
 so a run that was cut off continues bit for bit. One counts as saved when the digests of its files are on disk, too.
 """
 
-import errno
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,8 @@ import jax
 import orbax.checkpoint as ocp
 from flax import nnx
 
-from common.digests import check_digests, has_digests, write_digests
+from common.digests.saved import check_digests, has_digests, write_digests
+from common.disk import need_room
 from common.errors import UserError
 from common.files import write_text
 from common.progress import log
@@ -34,8 +33,7 @@ class Checkpoints:
         anything is written."""
         arrays = flat_names(trained), _leaves(opt_state)
         # Asked first: on a full disk Orbax's threads print tracebacks, and its error is a ValueError.
-        if shutil.disk_usage(self.folder).free < sum(a.nbytes for a in jax.tree.leaves(arrays)):
-            raise OSError(errno.ENOSPC, "no room for a checkpoint", str(self.folder))
+        need_room(self.folder, sum(a.nbytes for a in jax.tree.leaves(arrays)))
         if jax.process_index() == 0:
             write_text(self.saving, str(step))
         self.manager.save(

@@ -17,8 +17,8 @@ from common.progress import log
 from models.adapters.lora import add_lora, attach, known_products
 from models.adapters.peft import read_peft_adapter
 from models.decoder import Decoder
-from models.families import read_spec
 from models.folder.load import load_decoder, random_decoder
+from models.folder.opened import ModelFolder
 from models.mesh import batch_sharding, check_batch, make_mesh
 from models.spec import DecoderSpec
 from models.text.packed_rows import count_rows, open_batches
@@ -73,11 +73,14 @@ class Setup:
     frozen: nnx.State
     about: dict[str, Any]
     """What adapter.json says of LoRA."""
+    base_digest: str | None
+    """None where training starts from random weights."""
 
 
 def prepare(config: TrainConfig, inputs: TrainInputs) -> Setup:
     """Everything that is loaded and checked before the first step. Raises UserError for what a run would trip over."""
-    spec, data = read_spec(inputs.model), Path(inputs.data)
+    model, data = ModelFolder(Path(inputs.model), inputs.known), Path(inputs.data)
+    spec = model.spec
     mesh = make_mesh(inputs.hardware, spec, config.batch_size)
     check_batch(mesh, config.batch_size)
     check_config(config)
@@ -87,11 +90,12 @@ def prepare(config: TrainConfig, inputs: TrainInputs) -> Setup:
     log(f"train: {jax.device_count()} {jax.default_backend()} device(s), {dict(mesh.shape)}, {steps} steps")
     check_steps(config, steps)
     check_data(inputs.model, data, dataset, spec)
-    decoder, about = make_decoder(config, inputs, spec, mesh)
+    digest = model.digest if config.init == "base" else None  # of what is loaded, not of what lies there at the end
+    decoder, about = make_decoder(config, model, inputs.dtype, mesh)
     log(f"train: attention {decoder.attention.describe(spec, batches.max_length, inputs.dtype)}")
     graph, trained, frozen = split(decoder)
     trainer = make_trainer(config, spec, graph, inputs.dtype, steps)
-    return Setup(config, spec, mesh, batches, steps, trainer, trained, frozen, about)
+    return Setup(config, spec, mesh, batches, steps, trainer, trained, frozen, about, digest)
 
 
 def split(decoder: Decoder) -> tuple[nnx.GraphDef[Decoder], nnx.State, nnx.State]:
@@ -119,17 +123,15 @@ def total_steps(config: TrainConfig, rows: int) -> int:
     return config.steps or max(1, math.ceil(config.epochs * rows / config.batch_size))
 
 
-def make_decoder(
-    config: TrainConfig, inputs: TrainInputs, spec: DecoderSpec, mesh: Mesh
-) -> tuple[Decoder, dict[str, Any]]:
+def make_decoder(config: TrainConfig, model: ModelFolder, dtype: str, mesh: Mesh) -> tuple[Decoder, dict[str, Any]]:
     """The stacked decoder with what is to be trained, LoRA or every weight; and what adapter.json says of LoRA."""
     if config.init == "random":
-        return random_decoder(spec, "float32", config.seed, mesh, config.attention), {}
+        return random_decoder(model.spec, "float32", config.seed, mesh, config.attention), {}
     if config.method == "full":
-        decoder = load_decoder(inputs.model, "float32", True, mesh, attention=config.attention)
+        decoder = load_decoder(model, "float32", True, mesh, attention=config.attention)
         decoder.trained = nnx.Param
         return decoder, {}
-    decoder = load_decoder(inputs.model, inputs.dtype, True, mesh, config.weights, config.attention)
+    decoder = load_decoder(model, dtype, True, mesh, config.weights, config.attention)
     if config.adapter is not None:
         return decoder, _go_on(decoder, mesh, config)
     lora = config.lora

@@ -8,10 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from common.digests import sealed
+from common.digests.saved import sealed
 from common.files import write_json
 from models.families import rows
-from models.weights.files import base_digest
 from train.config import TrainConfig, TrainInputs
 from train.log import read_log
 from train.loop import Loop
@@ -24,8 +23,7 @@ def run(config: TrainConfig, inputs: TrainInputs, out: Path) -> dict[str, Any]:
     started = time.monotonic()
     setup = prepare(config, inputs)
     Loop(setup, out).run()
-    digest = base_digest(inputs.model) if config.init == "base" else None
-    about = {"method": config.method, "base_digest": digest, "step": setup.steps, **setup.about}
+    about = {"method": config.method, "base_digest": setup.base_digest, "step": setup.steps, **setup.about}
     write_json(out / "adapter.json", sealed(about))
     return {
         "steps": setup.steps,

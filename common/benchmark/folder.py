@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from common.disk import cache_of
 from common.errors import UserError
 
 DATASETS = "dataset_"
@@ -25,9 +26,8 @@ def is_url(benchmark: str) -> bool:
 
 
 def kept_checkout(url: str, revision: str) -> Path:
-    """Where a repository's revision is kept once it was fetched, below $XDG_CACHE_HOME/tapeout (else ~/.cache)."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "tapeout" / "benchmarks" / hashlib.sha256(f"{url}\0{revision}".encode()).hexdigest()[:16]
+    """Where a repository's revision is kept once it was fetched."""
+    return cache_of("benchmarks") / hashlib.sha256(f"{url}\0{revision}".encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
-from common.digests import SEAL, check_digests, check_seal
+from common.digests.saved import SEAL, check_digests, check_seal
 from common.errors import UserError
 from common.files import read_json
 from convert.adapters.adapter import ANOTHER_MODEL, METADATA, Adapter, Pair, Value, site_of

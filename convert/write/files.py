@@ -2,13 +2,11 @@
 
 import hashlib
 import os
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from common.errors import UserError
 from common.files import PARTIAL, sync_folder
 
 CHUNK = 4 << 20
@@ -112,19 +110,3 @@ def carried_files(folder: Path, weights: set[str]) -> tuple[list[str], list[str]
             continue
         (left_out if path.suffix in OTHER_WEIGHTS else carried).append(name)
     return carried, left_out
-
-
-def free_space(folder: Path) -> int:
-    """Bytes free where `folder` is or will be."""
-    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
-    return shutil.disk_usage(there).free
-
-
-def check_space(folder: Path, needed: int) -> None:
-    free = free_space(folder)
-    if free < needed:
-        raise UserError(
-            f"the result needs {needed / 1e6:,.0f} MB, the disk has {free / 1e6:,.0f} MB free",
-            where=str(folder),
-            fix="free space there, or choose another place with --runs DIR",
-        )

@@ -12,13 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from common.files import read_json
 from common.progress import Bar, bar
-from common.safetensors import INDEX, Entry, read_weights
+from common.safetensors import INDEX, Entry
 from convert.write.files import Output, Sink, carried_files
 from convert.write.headers import make_head
 from convert.write.merge import raw
 from convert.write.quantized_plan import FOLDER, Export, Held, export_rows, quantized_tensors
+from models.folder.opened import ModelFolder
 from models.quant.layout import Mode, about_mode
 from models.quant.quantize import quantized_blocks
 from models.quant.weight import Quantized
@@ -30,9 +30,9 @@ CONFIG = "config.json"
 def export(output: Output, model: Path, mode: Mode) -> Export:
     """Write `quantized/` from the folder `model`."""
     jax.config.update("jax_platforms", "cpu")  # no accelerator's memory is taken for a conversion
-    weights, held = read_weights(model), quantized_tensors(model, mode)
+    merged = ModelFolder(model)
+    weights, held = merged.headers, quantized_tensors(merged.spec, mode)
     done = Export(mode)
-    checkpoint = WeightFiles(str(model))
     where: dict[str, str] = {}
     with bar("quantize", len(held), "tensors") as progress:
         for shard in weights.shards:
@@ -40,7 +40,7 @@ def export(output: Output, model: Path, mode: Mode) -> Export:
             with output.new(f"{FOLDER}/{shard.path.name}") as sink:
                 sink.write(make_head(table))
                 for entry in shard.entries:
-                    _write(sink, entry, held.get(entry.name), checkpoint, done, progress)
+                    _write(sink, entry, held.get(entry.name), merged.weights, done, progress)
             where |= {name: shard.path.name for name, *_ in table}
     if len(weights.shards) > 1:
         output.write(f"{FOLDER}/{INDEX}", _json({"metadata": {}, "weight_map": dict(sorted(where.items()))}))
@@ -48,7 +48,7 @@ def export(output: Output, model: Path, mode: Mode) -> Export:
     for name in carried:
         if name not in (INDEX, CONFIG):
             output.copy(model / name, f"{FOLDER}/{name}")
-    about = {**read_json(model / CONFIG), "quantization_config": about_mode(mode)}
+    about = {**merged.config, "quantization_config": about_mode(mode)}
     output.write(f"{FOLDER}/{CONFIG}", _json(about))
     return done
 

@@ -3,13 +3,13 @@
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from common.safetensors import Shard
-from models.families import read_spec, rows
+from models.families import rows
 from models.leaf import Leaf
 from models.quant.layout import SCALE, Mode, mode_of, stored_shapes
+from models.spec import DecoderSpec
 
 FOLDER = "quantized"
 Held = tuple[Leaf, Mode]
@@ -37,10 +37,10 @@ class Export:
         }
 
 
-def quantized_tensors(model: Path, mode: Mode) -> dict[str, Held]:
+def quantized_tensors(spec: DecoderSpec, mode: Mode) -> dict[str, Held]:
     """Every HF tensor that is quantized, as a row of its own, and how."""
     found: dict[str, Held] = {}
-    for leaf in rows(read_spec(str(model)), stacked=False):
+    for leaf in rows(spec, stacked=False):
         if (own := mode_of(leaf, mode)) is None:
             continue
         inner = [(letter, size) for letter, size in leaf.size.items() if letter not in leaf.stacked]
@@ -50,9 +50,9 @@ def quantized_tensors(model: Path, mode: Mode) -> dict[str, Held]:
     return found
 
 
-def export_bytes(model: Path, tensors: dict[str, int], mode: Mode) -> int:
+def export_bytes(spec: DecoderSpec, tensors: dict[str, int], mode: Mode) -> int:
     """Size of the export of a model whose tensors have these sizes in bytes."""
-    held = quantized_tensors(model, mode)
+    held = quantized_tensors(spec, mode)
     return sum(
         sum(row[3] for row in _parts(name, held[name])) if name in held else size for name, size in tensors.items()
     )

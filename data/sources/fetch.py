@@ -21,12 +21,13 @@ from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError
 
 from common.answer import answer
+from common.disk import SPARE, cache_of, check_room, larger_disk
 from common.errors import UserError
 from common.files import PARTIAL, read_json, write_json
 from common.progress import log
 from data.config import KINDS, TABLES, ending
 from data.sources.remote import from_http
-from models.weights.fetch import check_room, first_line, from_url
+from models.weights.fetch import first_line, from_url
 
 _DATASET = re.compile(r"(?:hf://datasets/)?(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^/]+))?/?")
 _FILE = re.compile(r"hf://datasets/(?P<repo>[^@]+)@(?P<revision>[^/]+)/(?P<path>.+)")
@@ -38,7 +39,7 @@ Files = list[tuple[str, str, str]]
 
 def cache() -> Path:
     """Where fetched rows are kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "tapeout" / "rows"
+    return cache_of("rows")
 
 
 def fetch(path: str, split: str | None = None, name: str | None = None, revision: str | None = None) -> str:
@@ -89,7 +90,7 @@ def _keep(repo: str, sha: str, name: str | None, split: str, sizes: dict[str, in
     files = _files(repo, sha, name, split)
     missing = [path for of, at, path in files if not _is_cached(of, at, path)]
     total = sum(sizes.get(path, 0) for path in missing)
-    check_room(cache(), total, repo, "HF_HOME")
+    check_room(cache(), total, repo, larger_disk("HF_HOME"), SPARE)
     log(f"{repo} at {sha[:12]}: {len(files)} files, fetching {total / 1e9:.2f} GB")
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", suffix=PARTIAL, dir=folder.parent))

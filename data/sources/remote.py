@@ -12,11 +12,12 @@ from urllib.parse import unquote, urlsplit
 
 import httpx
 
+from common.disk import SPARE, check_room, larger_disk
 from common.errors import UserError
 from common.files import PARTIAL, read_json, write_json
 from common.progress import log
 from data.config import KINDS, ending
-from models.weights.fetch import check_room, first_line
+from models.weights.fetch import first_line
 
 _VERSION = ".version"
 _TIMEOUT_S = 60.0
@@ -57,7 +58,7 @@ def _is_kept(final: Path, answer: httpx.Response) -> bool:
 
 def _keep(url: str, name: str, answer: httpx.Response, final: Path) -> None:
     size = int(answer.headers.get("content-length", 0))
-    check_room(final.parent, size, url, "XDG_CACHE_HOME")
+    check_room(final.parent, size, url, larger_disk("XDG_CACHE_HOME"), SPARE)
     log(f"{url}: fetching {size / 1e9:.2f} GB")
     final.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f"{final.name}-", suffix=PARTIAL, dir=final.parent))

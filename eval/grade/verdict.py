@@ -1,8 +1,9 @@
 """What is said of one design, and how the tools' output is read for it."""
 
-import errno
-import os
 from dataclasses import dataclass
+from pathlib import Path
+
+from common.disk import need_room
 
 CATEGORIES = (
     "passed",
@@ -47,6 +48,4 @@ def first_line(text: str) -> str:
 
 def check_room(folder: str) -> None:
     """A run that failed on a full disk says nothing of the design: OSError."""
-    disk = os.statvfs(folder)
-    if disk.f_bavail * disk.f_frsize < _LEAST_ROOM:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder)
+    need_room(Path(folder), _LEAST_ROOM)

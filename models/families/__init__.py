@@ -1,18 +1,18 @@
 """Families: which module reads which `model_type`. A family is a config translation over one table, nothing else."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
 from common.files import read_json
+from common.safetensors import read_weights
 from models.families import gemma3, gemma4, llama
 from models.families.reading import check, check_types
 from models.families.table import rows
 from models.spec import DecoderSpec
-from models.weights.files import WeightFiles
 
-__all__ = ["carried", "read_config", "read_spec", "rows"]
+__all__ = ["carried", "read_config", "read_spec", "rows", "spec_of"]
 
 TEXT: dict[str, Callable[[Mapping[str, Any], str], DecoderSpec]] = {
     "gemma3_text": gemma3.spec,
@@ -44,7 +44,11 @@ def read_config(folder: str) -> dict[str, Any]:
 
 def read_spec(folder: str) -> DecoderSpec:
     """The decoder that a folder's config.json describes; UserError where it is missing, unknown or incomplete."""
-    config = read_config(folder)
+    return spec_of(read_config(folder), folder, lambda: read_weights(Path(folder)).where)
+
+
+def spec_of(config: Mapping[str, Any], folder: str, tensors: Callable[[], Iterable[str]]) -> DecoderSpec:
+    """`read_spec` of a config.json that is read already; `tensors` are asked for where their names matter."""
     kind = config.get("model_type")
     try:
         if isinstance(kind, str) and kind in TEXT:
@@ -57,7 +61,7 @@ def read_spec(folder: str) -> DecoderSpec:
             check_types(text)
             tied = {"tie_word_embeddings": config.get("tie_word_embeddings", True)}
             carried = tuple(f"{start}{sense}" for start in ("model.", "") for sense in SENSES)
-            return check(MULTIMODAL[kind]({**tied, **text}, _prefix(folder), carried))
+            return check(MULTIMODAL[kind]({**tied, **text}, _prefix(tensors()), carried))
     except KeyError as error:
         raise UserError(f"config.json lacks {error}", where=f"{folder}/config.json") from None
     except TypeError as error:
@@ -72,11 +76,7 @@ def carried(spec: DecoderSpec, name: str) -> bool:
     return name.startswith(spec.carried) or (spec.tied and name.endswith("lm_head.weight"))
 
 
-def _prefix(folder: str) -> str:
-    """How the folder's checkpoint spells the text part; the newer spelling where there are no weights."""
-    if any(Path(folder).glob("*.safetensors")):
-        names = list(WeightFiles(folder).names())
-        for prefix in PREFIXES:
-            if any(name.startswith(prefix) for name in names):
-                return prefix
-    return PREFIXES[0]
+def _prefix(tensors: Iterable[str]) -> str:
+    """How a checkpoint spells the text part; the newer spelling where there are no weights."""
+    names = list(tensors)
+    return next((p for p in PREFIXES if any(name.startswith(p) for name in names)), PREFIXES[0])

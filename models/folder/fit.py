@@ -5,11 +5,13 @@ JOB = {"path": DIR, "targets": [...] or null, "lengths": {dotted key: tokens}}; 
 """
 
 import sys
+from pathlib import Path
 from typing import Any
 
 from common.answer import answer
 from common.errors import UserError
-from models.families import read_config, read_spec, rows
+from models.families import rows
+from models.folder.opened import ModelFolder
 from models.leaf import Leaf, target_like
 
 Finding = dict[str, Any]
@@ -25,8 +27,7 @@ def _no_target(table: list[Leaf], word: str, known: list[str]) -> str:
     return f"this model has no {word}; {f'did you mean {near}? ' if near else ''}it has {', '.join(known)}"
 
 
-def _positions(folder: str) -> int | None:
-    config = read_config(folder)
+def _positions(config: dict[str, Any]) -> int | None:
     inner = config.get("text_config")
     found = (inner if isinstance(inner, dict) else config).get("max_position_embeddings")
     return found if isinstance(found, int) else None
@@ -35,8 +36,9 @@ def _positions(folder: str) -> int | None:
 def findings(folder: str, targets: list[str] | None, lengths: dict[str, int]) -> list[Finding]:
     """What does not fit, in order of the recipe's sections; an unreadable config.json is the only finding then."""
     try:
-        table = rows(read_spec(folder), False)
-        positions = _positions(folder)
+        model = ModelFolder(Path(folder))
+        table = rows(model.spec, False)
+        positions = _positions(model.config)
     except UserError as error:
         what = error.what + (f" ({error.fix})" if error.fix else "")
         return [{"key": "model.path", "what": f"{what}, in {error.where}" if error.where else what, "fatal": True}]

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from common.answer import answer
-from common.safetensors import Entry, read_weights
+from common.safetensors import Entry
 from common.terminal import visible, visible_name
-from models.families import read_spec, rows
+from models.families import rows
 from models.folder.coverage import Coverage, Wanted, coverage, wanted
+from models.folder.opened import ModelFolder
 from models.leaf import Leaf
-from models.quant.layout import stored_mode
 from models.spec import DecoderSpec
 
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "int8": 1.0, "int4": 0.5}
@@ -28,11 +28,10 @@ KINDS = ("used", "carried through", "missing", "unexpected")
 
 def describe(folder: Path) -> dict[str, Any]:
     """Everything that is printed. Raises UserError for a folder that is no model."""
-    spec = read_spec(str(folder))
-    weights = read_weights(folder)
+    model = ModelFolder(folder)
+    spec, weights, mode = model.spec, model.headers, model.stored
     table = rows(spec, stacked=True)
     entries = {name: entry for name, (_, entry) in weights.where.items()}
-    mode = stored_mode(str(folder))
     wants = wanted(table, mode)
     found = coverage(spec, wants, entries)
     parameters = sum(math.prod(leaf.shape) for leaf in table)

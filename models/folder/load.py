@@ -8,34 +8,34 @@ from jax.sharding import Mesh, Sharding, SingleDeviceSharding
 from common.errors import UserError
 from models.config import AttentionName
 from models.decoder import Decoder
-from models.families import read_spec, rows
+from models.families import rows
 from models.folder.coverage import check_complete, coverage, wanted
+from models.folder.opened import ModelFolder, opened
 from models.leaf import Leaf
 from models.mesh import weight_sharding
 from models.quant.layout import Mode, mode_of, mode_to_load
 from models.quant.quantize import load_quantized
 from models.quant.weight import Quantized
 from models.spec import DecoderSpec
-from models.weights.files import WeightFiles
 from models.weights.stream import stream
 
 INIT_STD = 0.02
 
 
 def load_params(
-    folder: str, dtype: str, stacked: bool, mesh: Mesh | None = None, weights: Mode | None = None
+    folder: str | ModelFolder, dtype: str, stacked: bool, mesh: Mesh | None = None, weights: Mode | None = None
 ) -> tuple[DecoderSpec, dict[str, jax.Array | Quantized]]:
     """Parameters by path, on `mesh` or on the default device, read one tensor at a time; `weights`: quantized so.
 
     Raises UserError naming a missing, unexpected, misshapen or non-finite tensor.
     """
-    spec = read_spec(folder)
+    model = opened(folder)
+    spec, checkpoint = model.spec, model.weights
     table = rows(spec, stacked)
-    checkpoint = WeightFiles(folder)
-    mode, stored = mode_to_load(folder, weights)
+    mode, stored = mode_to_load(model.stored, weights)
     if stored and stacked:
         what = f"training starts from full weights, these are {mode}"
-        raise UserError(what, where=folder, fix=f"give the full weights; train.weights: {mode} quantizes them")
+        raise UserError(what, where=str(model.path), fix=f"give the full weights; train.weights: {mode} quantizes them")
     check_complete(coverage(spec, wanted(table, mode if stored else None), checkpoint.names()))
     device = jax.devices()[0]
     shardings: dict[str, Sharding] = {
@@ -55,7 +55,7 @@ def load_params(
 
 
 def load_decoder(
-    folder: str,
+    folder: str | ModelFolder,
     dtype: str,
     stacked: bool,
     mesh: Mesh | None = None,

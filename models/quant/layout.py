@@ -4,11 +4,11 @@ In a file, the codes have the tensor's own name and the scales that name with "_
 """
 
 import math
+from collections.abc import Mapping
 from math import gcd
 from typing import Any, Literal, get_args
 
 from common.errors import UserError
-from models.families import read_config
 from models.leaf import Leaf, contracted
 
 Mode = Literal["int8", "int4", "nf4"]
@@ -56,9 +56,12 @@ def stored_shapes(leaf: Leaf, mode: Mode) -> tuple[tuple[int, ...], tuple[int, .
     return (*out, codes // math.prod(out)), (*out, scale // math.prod(out))
 
 
-def stored_mode(folder: str) -> Mode | None:
-    """What config.json says of the weights: None where they are in full. UserError for another tool's quantization."""
-    about = read_config(folder).get("quantization_config")
+def stored_mode(config: Mapping[str, Any], folder: str) -> Mode | None:
+    """What config.json of `folder` says of the weights: None where they are in full.
+
+    Raises UserError for another tool's quantization.
+    """
+    about = config.get("quantization_config")
     if about is None:
         return None
     ours = {"quant_method": METHOD, "version": VERSION, "group_size": GROUP}
@@ -76,9 +79,8 @@ def about_mode(mode: Mode) -> dict[str, Any]:
     return {"quant_method": METHOD, "version": VERSION, "weights": mode, "group_size": GROUP}
 
 
-def mode_to_load(folder: str, asked: Mode | None) -> tuple[Mode | None, bool]:
-    """The mode to hold weights in, and whether the folder already stores it."""
-    stored = stored_mode(folder)
+def mode_to_load(stored: Mode | None, asked: Mode | None) -> tuple[Mode | None, bool]:
+    """The mode to hold weights in that are `stored` so, and whether it is that one already."""
     if stored is not None and asked not in (None, stored):
         raise UserError(
             f"the model's weights are {stored} already",

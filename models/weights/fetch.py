@@ -19,13 +19,13 @@ from huggingface_hub import HfApi, constants, snapshot_download, try_to_load_fro
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from common.answer import answer
+from common.disk import SPARE, cache_of, check_room, larger_disk
 from common.errors import UserError
 from common.files import PARTIAL, read_json, write_json
 from common.progress import log
 
 WANTED = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
-SPARE = 1 << 30
-"""Bytes that are left free."""
+STAGING = "model.staging"
 _LISTING = ".listing"
 """Hidden, and no file of rows: it lies among them."""
 _STAMPS = ("ETag", "etag", "md5Hash", "generation", "mtime")
@@ -39,20 +39,8 @@ def fetch(path: str, revision: str | None = None, staging: str | None = None) ->
     """
     if "://" not in path:
         return _from_hub(path, revision, staging)
-    kept = Path(staging or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "tapeout" / "models").expanduser()
+    kept = Path(staging).expanduser() if staging else cache_of("models")
     return from_url(path, kept, WANTED, "model")
-
-
-def check_room(folder: Path, size: int, what: str, key: str = "model.staging") -> None:
-    """Raises UserError where `size` bytes do not fit beside `folder`; `key` is what moves it elsewhere."""
-    there = next(p for p in (folder, *folder.parents) if p.exists())
-    free = shutil.disk_usage(there).free
-    if size + SPARE > free:
-        raise UserError(
-            f"{what} takes {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free",
-            where=str(folder),
-            fix=f"free space, or name a folder on a larger disk as {key}",
-        )
 
 
 def _from_hub(repo: str, revision: str | None, staging: str | None) -> str:
@@ -79,7 +67,7 @@ def _from_hub(repo: str, revision: str | None, staging: str | None) -> str:
         s for s in about.siblings or [] if any(Path(s.rfilename).match(p) for p in WANTED) and "/" not in s.rfilename
     ]
     missing = [s for s in wanted if not isinstance(try_to_load_from_cache(repo, s.rfilename, cache, sha), str)]
-    check_room(cache, sum(s.size or 0 for s in missing), repo)
+    check_room(cache, sum(s.size or 0 for s in missing), repo, larger_disk(STAGING), SPARE)
     if missing:
         log(f"{repo} at {sha[:12]}: fetching {len(missing)} files, {sum(s.size or 0 for s in missing) / 1e9:.2f} GB")
     try:
@@ -120,7 +108,7 @@ def from_url(url: str, kept: Path, wanted: list[str], kind: str) -> str:
     if (final / _LISTING).is_file() and read_json(final / _LISTING) == listing:
         return _found(final)
     size = sum(about["size"] for about in listing.values())
-    check_room(kept, size, url)
+    check_room(kept, size, url, larger_disk(STAGING), SPARE)
     log(f"{url}: fetching {len(listing)} files, {size / 1e9:.2f} GB")
     kept.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f"{final.name}-", suffix=PARTIAL, dir=kept))

@@ -1,11 +1,9 @@
-"""Safetensors of a model folder: its tensors read one at a time, looked at for NaN on the way, and the folder's digest.
+"""Safetensors of a model folder: its tensors read one at a time, looked at for NaN on the way.
 
 Read, not memory-mapped: pages of a map count as this process's memory, and a file that shrinks under a map is a crash.
 """
 
-import hashlib
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from io import RawIOBase
 from pathlib import Path
 
@@ -13,9 +11,7 @@ import ml_dtypes
 import numpy as np
 
 from common.errors import UserError
-from common.files import digest_file
-from common.machine import cores
-from common.safetensors import Entry, read_weights
+from common.safetensors import Entry, Weights, read_weights
 
 DTYPES = {
     "F64": np.dtype(np.float64),
@@ -34,30 +30,15 @@ CHUNK_BYTES = 1 << 19
 """Read at once: what was just read is looked at while it is in the cache."""
 
 
-def weight_files(folder: str) -> list[Path]:
-    files = sorted(Path(folder).glob("*.safetensors"))
-    if not files:
-        raise UserError("no safetensors here", where=folder, fix="model.path must hold weights in Hugging Face layout")
-    return files
-
-
-def base_digest(folder: str) -> str:
-    """sha256 over config.json and the weights: what an adapter was trained on."""
-    total = hashlib.sha256()
-    files = [Path(folder) / "config.json", *weight_files(folder)]
-    with ThreadPoolExecutor(cores()) as pool:
-        for file, digest in zip(files, pool.map(digest_file, files), strict=True):
-            total.update(f"{file.name}\0{digest}\0".encode())
-    return total.hexdigest()
-
-
 class WeightFiles:
     """The tensors of a folder's safetensors files. Raises UserError for files that are not whole."""
 
-    def __init__(self, folder: str):
-        weights = read_weights(Path(folder))
+    def __init__(self, folder: str, headers: Weights | None = None):
+        """`headers`: the folder's, where they are read already."""
+        weights = headers or read_weights(Path(folder))
         if not weights.shards:
-            weight_files(folder)
+            fix = "model.path must hold weights in Hugging Face layout"
+            raise UserError("no safetensors here", where=folder, fix=fix)
         self.where: dict[str, tuple[Path, Entry]] = {
             name: (shard.path, entry) for name, (shard, entry) in weights.where.items()
         }

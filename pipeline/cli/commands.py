@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.digests.known import Digests
+from common.disk import cache_in
 from common.errors import UserError
 from pipeline.recipe.schema import Recipe
 from pipeline.recipe.source import Source
@@ -15,12 +17,9 @@ from pipeline.run.fetching import local_folder, local_rows
 from pipeline.run.gate import Judgement, judge
 from pipeline.run.gate_more import settle_run
 from pipeline.run.graph import STAGES, Step, plan
-from pipeline.run.records import Digests
 from pipeline.run.runner import Result, Runner, alone_in, check_needs, child_env, is_done, missing, read_result
 from pipeline.run.scores import find_score, note_current
 from pipeline.run.server import follow, start_server
-
-CACHE = ".cache"
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class RecipeRun:
 
     @property
     def env(self) -> dict[str, str]:
-        return child_env(self.recipe.hardware, self.runs / CACHE / "jax", self.debug)
+        return child_env(self.recipe.hardware, cache_in(self.runs) / "jax", self.debug)
 
     def prepare(self) -> tuple[Step, ...]:
         """The steps, after the checks that need no lock; raises UserError where the run cannot succeed."""
@@ -49,7 +48,7 @@ class RecipeRun:
         checks.check_writable(self.root)
         recipe = fetched(self.recipe)
         inputs.check_paths(recipe, self.source)
-        digests = Digests(self.runs / CACHE / "digests.json")
+        digests = Digests(cache_in(self.runs) / "digests.json")
         steps = plan(recipe, self.runs, digests)
         digests.save()
         if not all(map(is_done, steps)):

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from common.digests.known import Digests
+from common.digests.model import model_digest
 from common.errors import UserError
 from common.files import read_json
 from common.progress import log
@@ -19,9 +21,9 @@ from pipeline.recipe.schema import validate
 from pipeline.recipe.source import Source
 from pipeline.run import checks
 from pipeline.run.fetching import is_remote_rows, local_folder, local_rows
-from pipeline.run.graph import CONFIGS, INPUTS, Step, identity_of
+from pipeline.run.graph import CONFIGS, INPUTS, KNOWN, Step, identity_of, reads_weights
 from pipeline.run.inputs import check_benchmark
-from pipeline.run.records import RECORD, Digests, identity
+from pipeline.run.records import RECORD, identity
 from pipeline.run.runner import Runner, child_env
 from pipeline.run.scores import with_wanted_k
 from pipeline.run.server import follow, start_server
@@ -53,13 +55,24 @@ def stage_step(
         for name, value in inputs.items()
     }
     digests = Digests()
-    seen = {name: _content(value, digests) for name, value in inputs.items()}
+    seen: dict[str, Any] = {}
+    if stage != "serve":  # nothing of it is kept: its model is not read for a fingerprint
+        weights = reads_weights(stage, config)
+        seen = {
+            name: _content(value, digests, None if f"--{name}" not in MODELS or stage == "eval" else weights)
+            for name, value in inputs.items()
+        }
+    if KNOWN in INPUTS[stage].model_fields:
+        inputs = inputs | {KNOWN: digests.known}
     return Step(stage, stage, config, inputs, identity_of(stage, config, seen, digests), out), hardware
 
 
-def _content(value: Any, digests: Digests) -> Any:
+def _content(value: Any, digests: Digests, weights: bool | None) -> Any:
+    """`weights`: whether those of a model are read; None where `value` is no model."""
     if isinstance(value, str) and Path(value).exists():
-        return {"digest": digests.of(value)}
+        if weights is None or not Path(value).is_dir():
+            return {"digest": digests.of(value)}
+        return {"digest": model_digest(Path(value), digests, weights)}
     return identity(value, digests)
 
 

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from common.benchmark.folder import benchmark_folder, is_url
+from common.digests.known import Digests
+from common.digests.model import model_digest, model_files
 from common.schema import Section
 from convert import config as convert_config
 from data import config as data_config
 from eval import config as eval_config
 from pipeline.recipe.schema import Recipe
-from pipeline.run.records import Digests, fingerprint, identity
+from pipeline.run.records import fingerprint, identity
 from serve import config as serve_config
 from train import config as train_config
 
@@ -53,8 +55,8 @@ NOT_IN_FINGERPRINT: dict[str, frozenset[str]] = {
     "eval": frozenset({"gate", "k", "simulators", "score_base", "request_timeout_s", "concurrency"}),
     "hardware": frozenset({"compile_cache"}),
 }
-WEIGHTS = ".safetensors"
-"""What preparing data, and training from random weights, do not read of a model folder."""
+KNOWN = "known"
+"""The input of stages that check which base they work on: digests that were computed here, so that they read none."""
 RESUMES = {"train": "checkpoints/*", "convert": "progress.jsonl", "eval": "samples.jsonl"}
 """Stages that go on where they were cut off, and where in their folder stands what they had finished."""
 
@@ -90,6 +92,11 @@ def identity_of(stage: str, config: Section, inputs: dict[str, Any], digests: Di
     return {"stage": stage, "version": VERSIONS[stage], "config": values, "inputs": inputs}
 
 
+def reads_weights(stage: str, config: Section) -> bool:
+    """Whether a stage reads a model's weights: preparing data, and training from random ones, does not."""
+    return stage != "data" and not (isinstance(config, train_config.TrainConfig) and config.init == "random")
+
+
 def plan(recipe: Recipe, runs: Path, digests: Digests) -> tuple[Step, ...]:
     """The recipe's steps, in the order they run."""
     root = runs / recipe.name
@@ -97,27 +104,35 @@ def plan(recipe: Recipe, runs: Path, digests: Digests) -> tuple[Step, ...]:
     if recipe.data.contamination != "warn":  # a warning changes no row, and so no fingerprint
         recipe = recipe.model_copy(update={"data": compared})
     path = recipe.model.path
-    model = identity(recipe.model, digests)
-    weightless = {"digest": digests.of(path, without=WEIGHTS)}
-    start = weightless if recipe.train.init == "random" else model["path"]
+    folder = Path(path)
+    weightless = {"digest": model_digest(folder, digests, weights=False)}
+    model = identity(recipe.model, digests, {"path"}) | {"path": {"digest": model_digest(folder, digests)}}
+    known = digests.known_of(model_files(folder))
+    start = model["path"] if reads_weights("train", recipe.train) else weightless
 
     def step(name: str, inputs: dict[str, Any], seen: dict[str, Any], told: Section | None = None, **more: Any) -> Step:
         stage = name.removesuffix("-base")
         config = getattr(recipe, stage)
-        known = identity_of(stage, config, seen, digests)
-        return Step(name, stage, told or config, inputs, known, root / name / fingerprint(known), **more)
+        about = identity_of(stage, config, seen, digests)
+        return Step(name, stage, told or config, inputs, about, root / name / fingerprint(about), **more)
 
     rows = step("data", {"model": path}, {"model": weightless}, compared)
     hardware = identity(recipe.hardware, digests, NOT_IN_FINGERPRINT["hardware"])
     trained = step(
         "train",
-        {"model": path, "data": str(rows.final), "dtype": recipe.model.dtype, "hardware": recipe.hardware},
+        {
+            "model": path,
+            "data": str(rows.final),
+            "dtype": recipe.model.dtype,
+            "hardware": recipe.hardware,
+            KNOWN: known,
+        },
         {"model": {**model, "path": start}, "data": rows.fingerprint, "hardware": hardware},
         needs=(rows,),
     )
     merged = step(
         "convert",
-        {"base": path, "adapter": str(trained.final), "probes": str(rows.final)},
+        {"base": path, "adapter": str(trained.final), "probes": str(rows.final), KNOWN: known},
         {"base": model["path"], "adapter": trained.fingerprint, "probes": rows.fingerprint},
         needs=(rows, trained),
     )

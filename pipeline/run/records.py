@@ -1,7 +1,7 @@
-"""What a result came from: content digests of inputs, the fingerprint of a step, and its record.json.
+"""What a result came from: the fingerprint of a step, over content digests of its inputs, and its record.json.
 
 A fingerprint hashes the stage, the version and the values of its configuration, and the content (never the place) of
-what it reads. Digests of files are remembered by path, size and time of change, so asking again costs a stat.
+what it reads.
 """
 
 import datetime
@@ -11,19 +11,18 @@ import json
 import os
 import platform
 import subprocess
-import time
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
-from common.files import digest_file, read_json, write_json
+from common.digests.known import Digests
+from common.files import write_json
 from common.schema import InputMarker, Section
 
 RECORD = "record.json"
 FINGERPRINT_LENGTH = 12
-_SETTLED_NS = 2_000_000_000
 _PACKAGES = (
     "tapeout",
     "jax",
@@ -36,51 +35,6 @@ _PACKAGES = (
     "transformers",
     "pydantic",
 )
-
-
-class Digests:
-    """sha256 of files and folders; `memory` is where they are kept between runs (None: not kept)."""
-
-    def __init__(self, memory: Path | None = None):
-        self.memory, self.changed = memory, False
-        self.known: dict[str, list[Any]] = {}
-        if memory and memory.is_file():
-            try:
-                self.known = read_json(memory)
-            except ValueError:
-                self.known = {}
-
-    def of(self, path: str | Path, without: str = "") -> str:
-        """A file's digest, or a folder's: over the names and contents of all its visible files but `without`'s."""
-        path = Path(path)
-        if path.is_file():
-            return self._file(path)
-        total = hashlib.sha256()
-        for file in sorted(p for p in path.rglob("*") if p.is_file()):
-            name = file.relative_to(path).as_posix()
-            if without and name.endswith(without):
-                continue
-            if not any(part.startswith(".") or part == "__pycache__" for part in name.split("/")):
-                total.update(f"{name}\0{self._file(file)}\0".encode())
-        return total.hexdigest()
-
-    def _file(self, path: Path) -> str:
-        key, stat = str(path.resolve()), path.stat()
-        stamp = [stat.st_size, stat.st_mtime_ns]
-        if self.known.get(key, [])[:2] == stamp:
-            return self.known[key][2]
-        digest = digest_file(path)
-        # A file written just now may change again within one tick of its clock.
-        if time.time_ns() - stat.st_mtime_ns > _SETTLED_NS:
-            self.known[key] = [*stamp, digest]
-            self.changed = True
-        return digest
-
-    def save(self) -> None:
-        if self.memory and self.changed:
-            self.memory.parent.mkdir(parents=True, exist_ok=True)
-            write_json(self.memory, self.known)
-            self.changed = False
 
 
 def identity(value: Any, digests: Digests, without: Collection[str] = ()) -> Any:

@@ -20,7 +20,7 @@ from models.config import HardwareConfig
 from pipeline.run import children
 from pipeline.run.attempts import JOB, make_way
 from pipeline.run.children import ChildFailed
-from pipeline.run.graph import RESUMES, Step
+from pipeline.run.graph import KNOWN, RESUMES, Step
 from pipeline.run.records import RECORD, now, write_record
 from pipeline.run.scores import with_wanted_k
 from pipeline.run.server import METRICS, SCRATCH, Server, check_alive, scratch_server, start_server
@@ -173,7 +173,8 @@ class Runner:
             job = step.job(partial, inputs)
             write_json(partial / JOB, job | {"fingerprint": step.fingerprint, "identity": step.identity})
             about = {"stage": step.name, "fingerprint": step.fingerprint, "identity": step.identity}
-            yield partial, {**about, "config": job["config"], "inputs": job["inputs"]}
+            read = {name: value for name, value in job["inputs"].items() if name != KNOWN}
+            yield partial, {**about, "config": job["config"], "inputs": read}
         except BaseException:
             if step.stage not in RESUMES or {path.name for path in partial.glob("*")} <= {JOB}:
                 shutil.rmtree(partial, ignore_errors=True)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.digests import DIGESTS, check_digests, check_seal, has_digests, sealed, write_digests
+from common.digests.saved import DIGESTS, check_digests, check_seal, has_digests, sealed, write_digests
 from common.errors import UserError
 from common.files import write_json
 

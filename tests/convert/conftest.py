@@ -12,11 +12,11 @@ import pytest
 import torch
 from transformers import Gemma4ForCausalLM, Gemma4TextConfig
 
+from common.digests.model import base_digest
 from convert.config import ConvertConfig, ConvertInputs
 from convert.stage import run
 from models.families import read_spec, rows
 from models.leaf import lora_shapes
-from models.weights.files import base_digest
 from tests.shapes import TINY
 
 MakeBase = Callable[..., Path]
@@ -61,7 +61,7 @@ def write_adapter(folder: Path, base: Path, steps: tuple[int, ...], exact: bool,
         save_checkpoint(folder, step, arrays)
     targets = list(dict.fromkeys(leaf.target for leaf in adapted))
     about = {"method": "lora", "rank": rank, "alpha": alpha, "targets": targets, "step": steps[-1]}
-    (folder / "adapter.json").write_text(json.dumps({**about, "base_digest": base_digest(str(base))}))
+    (folder / "adapter.json").write_text(json.dumps({**about, "base_digest": base_digest(base)}))
 
 
 @pytest.fixture

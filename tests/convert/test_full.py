@@ -9,10 +9,11 @@ import pytest
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from common.digests.model import base_digest
 from common.errors import UserError
 from models.families import read_spec, rows
 from models.leaf import from_hf
-from models.weights.files import WeightFiles, base_digest
+from models.weights.files import WeightFiles
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def make_full(make_base, rewrite, tmp_path):
         read = WeightFiles(str(other)).read
         arrays = {leaf.path: from_hf(leaf, read) for leaf in rows(read_spec(str(other)), stacked=True)}
         rewrite(folder, {path: array.astype(np.float32) for path, array in arrays.items()})
-        digest = base_digest(str(base)) if list(base.glob("*.safetensors")) else None
+        digest = base_digest(base) if list(base.glob("*.safetensors")) else None
         (folder / "adapter.json").write_text(json.dumps({"method": "full", "base_digest": digest, "step": 8}))
         return folder, other
 

@@ -136,7 +136,7 @@ def test_disk_without_room_is_told_before_anything_is_written(make_base, make_ad
     adapter = make_adapter(base)
     with open(base / "vision.dat", "wb") as f:
         f.truncate(shutil.disk_usage(tmp_path).free + (1 << 30))
-    with pytest.raises(UserError, match="the result needs") as caught:
+    with pytest.raises(UserError, match="the result takes") as caught:
         convert(base, adapter)
     assert caught.value.where == str(tmp_path / "out") and files(tmp_path / "out") == {}
 

@@ -1,6 +1,7 @@
 """An attempt that was cut off: gone on with by the same step, never thrown away for another."""
 
 import json
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -9,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from common.digests.known import Digests
 from common.errors import UserError
+from pipeline.run.alone import stage_step
 from pipeline.run.attempts import JOB, differences, make_way
 from pipeline.run.graph import Step, identity_of
-from pipeline.run.records import Digests
 from tests.pipeline.conftest import ASSETS, Tapeout
 from train.config import TrainConfig
 
@@ -133,6 +135,22 @@ def test_the_command_refuses_before_any_work(tmp_path: Path, tapeout: Tapeout) -
     done = tapeout(*flags_of(tmp_path), "--set", "train.steps=4000")
     assert done.returncode == 2 and "train.steps: it was 3000, it is 4000" in done.stderr
     assert content(partial) == before and not (tmp_path / "t").exists()
+
+
+@pytest.mark.parametrize("stage", ["train", "convert"])
+def test_a_note_beside_the_model_changes_no_step(tmp_path: Path, stage: str) -> None:
+    shutil.copytree(ASSETS / "tiny-gemma4", tmp_path / "model")
+    inputs = {"model" if stage == "train" else "base": str(tmp_path / "model")}
+    before, _ = stage_step(stage, {}, inputs, [], tmp_path / "t")
+    partial = attempt(before, DONE[stage])
+    kept = content(partial)
+    (tmp_path / "model" / "NOTES.txt").write_text("about this model")
+    make_way(partial, stage_step(stage, {}, inputs, [], tmp_path / "t")[0])
+    assert content(partial) == kept
+    with open(tmp_path / "model" / "model.safetensors", "ab") as weights:
+        weights.write(b"x")
+    with pytest.raises(UserError, match="its content has changed"):
+        make_way(partial, stage_step(stage, {}, inputs, [], tmp_path / "t")[0])
 
 
 @pytest.mark.slow

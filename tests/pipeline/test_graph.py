@@ -1,13 +1,15 @@
 """A change touches the steps that read it, and no others."""
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
+from common.digests.known import Digests
 from pipeline.recipe.schema import load_recipe
 from pipeline.run.graph import plan
-from pipeline.run.records import Digests, identity
+from pipeline.run.records import identity
 
 ALL = {"data", "train", "convert", "serve", "eval", "eval-base"}
 EVALS = {"eval", "eval-base"}
@@ -57,7 +59,16 @@ def edited(path: Path) -> None:
     [
         ("rows.jsonl", ALL - {"eval-base"}),
         ("benchmark/notes.txt", EVALS),
+        ("model/config.json", ALL),
+        ("model/generation_config.json", ALL),
+        ("model/tokenizer.json", ALL),
         ("model/tokenizer_config.json", ALL),
+        ("model/special_tokens_map.json", ALL),
+        ("model/added_tokens.json", ALL),
+        ("model/chat_template.jinja", ALL),
+        ("model/NOTES.txt", set()),
+        ("model/README.md", set()),
+        ("model/other.safetensors", set()),
         ("model/model.safetensors", ALL - {"data"}),
     ],
 )
@@ -65,7 +76,10 @@ def test_content_touches_what_reads_it(small: Path, tmp_path: Path, file: str, e
     model = Path(load_recipe(str(small)).model.path)
     shutil.copytree(model, tmp_path / "model", ignore=shutil.ignore_patterns("*.safetensors"))
     (tmp_path / "model" / "model.safetensors").write_bytes(b"weights")
-    (tmp_path / "benchmark" / "notes.txt").write_bytes(b"notes")
+    for name in ("model/NOTES.txt", "model/README.md", "model/other.safetensors", "benchmark/notes.txt"):
+        (tmp_path / name).write_bytes(b"notes")
+    for name in ("special_tokens_map.json", "added_tokens.json"):
+        (tmp_path / "model" / name).write_bytes(b"{}")
     before = fingerprints(small, "model.path=model")
     edited(tmp_path / file)
     assert changed(before, fingerprints(small, "model.path=model")) == expected
@@ -99,12 +113,32 @@ def test_digests_are_remembered_until_a_file_changes(tmp_path: Path):
     file.write_bytes(b"one")
     first = Digests(memory)
     assert first.of(file) == "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed"
-    first.known[str(file)] = [3, file.stat().st_mtime_ns, "remembered"]
+    about = file.stat()
+    first.known[str(file)] = (3, about.st_ino, about.st_mtime_ns, about.st_ctime_ns, "remembered")
     first.changed = True
     first.save()
     assert Digests(memory).of(file) == "remembered"
     file.write_bytes(b"four")
     assert Digests(memory).of(file) != "remembered"
+
+
+def test_a_change_under_an_old_time_is_seen(tmp_path: Path):
+    file, memory = tmp_path / "file", tmp_path / "memory.json"
+    file.write_bytes(b"one")
+    digests = Digests(memory)
+    before, about = digests.of(file), file.stat()
+    digests.save()
+    file.write_bytes(b"two")
+    os.utime(file, ns=(about.st_atime_ns, about.st_mtime_ns))
+    assert digests.of(file) != before and Digests(memory).of(file) == digests.of(file)
+
+
+def test_what_was_known_is_not_read_again(tmp_path: Path):
+    (tmp_path / "file").write_bytes(b"one")
+    digests = Digests()
+    digests.of(tmp_path)
+    known = {path: (*each[:4], "told") for path, each in digests.known_of([tmp_path / "file"]).items()}
+    assert Digests(known=known).of(tmp_path / "file") == "told"
 
 
 def test_a_damaged_memory_is_forgotten(tmp_path: Path):

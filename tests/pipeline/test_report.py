@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from common.digests.known import Digests
 from pipeline.recipe.schema import Recipe, load_recipe
 from pipeline.report.chart import Line, line_chart, ticks
 from pipeline.report.closing import key_figures, print_closing, scores, shown
 from pipeline.report.page import write_report
 from pipeline.run.gate import Judgement
 from pipeline.run.graph import Step, plan
-from pipeline.run.records import Digests, write_record
+from pipeline.run.records import write_record
 from pipeline.run.runner import Result, is_done, read_result
 
 METRICS = {

@@ -8,11 +8,12 @@ from xml.etree import ElementTree
 import pytest
 
 from common.benchmark.layouts import load_benchmark
+from common.digests.known import Digests
 from pipeline.recipe.schema import load_recipe, shipped_folder
 from pipeline.report.data import bars, data_section
 from pipeline.report.page import write_report
 from pipeline.run.graph import plan
-from pipeline.run.records import Digests, write_record
+from pipeline.run.records import write_record
 from pipeline.run.runner import read_result
 
 DATASET = {

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from common.digests.known import Digests
 from common.errors import UserError
 from pipeline.recipe.schema import load_recipe
 from pipeline.run.fetching import is_remote_rows, local_rows
 from pipeline.run.graph import plan
-from pipeline.run.records import Digests
 from tests.hub import SHA, Hub
 
 

@@ -10,7 +10,7 @@ import optax
 import pytest
 from flax import nnx
 
-from common.digests import DIGESTS
+from common.digests.saved import DIGESTS
 from common.errors import UserError
 from convert.adapters.orbax import read_trained
 from convert.config import ConvertConfig
