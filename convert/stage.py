@@ -20,12 +20,11 @@ from convert.proof.certificate import Ledger, certificate, ledger_of
 from convert.proof.outcome import Outcome, why_not
 from convert.write.files import Output, check_space
 from convert.write.merge import Change
-from convert.write.peft import write_peft
+from convert.write.peft import copy_peft, write_peft
 from convert.write.quantized_plan import FOLDER as QUANTIZED
 from convert.write.quantized_plan import Export
 from convert.write.resume import Finished
 from convert.write.shards import write_files
-from models.adapters.peft import CONFIG, TENSORS
 
 MODEL, ADAPTER = "model", "adapter"
 
@@ -88,8 +87,7 @@ def _write(config: ConvertConfig, work: Work, out: Path) -> tuple[Output, dict[s
 
 def _export(output: Output, work: Work) -> None:
     if work.adapter.source == "peft":
-        for name in (CONFIG, TENSORS):
-            output.copy(work.source / name, f"{ADAPTER}/{name}")
+        copy_peft(output, ADAPTER, work.source, work.adapter)
         return
     write_peft(output, ADAPTER, work.adapter, work.base, str(work.base.folder))
 
@@ -109,7 +107,8 @@ def _metrics(
         "source": work.adapter.source,
         "step": work.adapter.step,
         "tensors": work.plan.tensors,
-        "merged": len(ledger.sites),
+        "merged": len(ledger.sites) - len(work.adapter.untrained),
+        "untrained": len(work.adapter.untrained),
         "missing": len(work.missing),
         "bytes": output.size,
         "seconds": round(seconds, 3),

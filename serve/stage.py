@@ -75,7 +75,9 @@ def build_engine(
     decoder = load_decoder(folder, config.dtype, stacked=False, mesh=mesh, weights=config.weights)
     if adapter is not None:
         found = read_peft_adapter(Path(adapter), known_products(decoder))
-        log(f"adapter: {len(found.pairs)} tensors, rank {attach(decoder, mesh, found, config.dtype).rank}")
+        attached = attach(decoder, mesh, found, config.dtype)
+        skipped = f", {len(attached.untrained)} never trained and not of this model" if attached.untrained else ""
+        log(f"adapter: {len(found.pairs) - len(attached.untrained)} tensors, rank {attached.rank}{skipped}")
     decoder.run_on(mesh, config.attention)
     programs = Programs(
         decoder,
