@@ -58,7 +58,11 @@ def _figures(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
 
 
 def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Raises ValueError for what is no JSON, and for what is nested too deeply to be anything of ours."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 _HASHED = 16 << 20

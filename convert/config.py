@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from common.schema import Section
+from common.schema import Place, Section
 
 VERSION = 2
 
@@ -60,8 +60,8 @@ class ConvertConfig(Section):
 
 
 class ConvertInputs(Section):
-    base: str = Field(description="Folder of the base model")
-    adapter: str = Field(description="Artifact of the train stage, or a PEFT adapter folder")
-    probes: str | None = Field(
+    base: Place = Field(description="Folder of the base model")
+    adapter: Place = Field(description="Artifact of the train stage, or a PEFT adapter folder")
+    probes: Place | None = Field(
         default=None, description="Artifact of the data stage: its prompts are run; None: none are"
     )
