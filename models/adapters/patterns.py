@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from common.errors import UserError
 from common.process import start
 
-LIMIT = 10.0
+LIMIT = 5.0
 """Seconds: thousands of names against hundreds of honest patterns take less than one."""
 _PLAIN = re.compile(r"\^?(?:[\w.-]|\\\.)*\$?")
 """Without repetition or choice: matched in time that grows with the name's length only."""

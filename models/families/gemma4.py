@@ -110,8 +110,7 @@ def _rope(config: Mapping[str, Any], kind: str, head_dim: int) -> Rope:
     key = "rope_scaling" if config.get("rope_scaling") else "rope_parameters"
     if not isinstance(own := config[key].get(kind), dict):
         raise UserError(f"lacks the rope of its {kind} layers", where=where(key, config[key]))
-    given = {name: config[name] for name in ("rope_theta", "partial_rotary_factor") if name in config}
-    return rope({"rope_theta": 10_000.0, **given, **own}, head_dim, f"{key}.{kind}")
+    return rope(own, head_dim, f"{key}.{kind}")
 
 
 def _layer(config: Mapping[str, Any], i: int, override: Mapping[str, int] | None) -> LayerSpec:
