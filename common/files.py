@@ -7,7 +7,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,19 @@ def digest_tree(path: Path) -> str:
         if not any(part.startswith(".") or part == "__pycache__" for part in name.split("/")):
             total.update(f"{name}\0{digest_file(file)}\0".encode())
     return total.hexdigest()
+
+
+def keep_apart(out: Path, inputs: Mapping[str, str | None]) -> None:
+    """Raises UserError where `out` lies in an input, an input in `out`, or both are one: results are cleared before
+    they are written anew, and whatever lies in an input is read as a part of it."""
+    place = out.resolve()
+    for name, path in inputs.items():
+        if path is None or "://" in path:
+            continue
+        other = Path(path).resolve()
+        if place == other or other in place.parents or place in other.parents:
+            what = f"the output and an input ({name}) lie in one another: {path}"
+            raise UserError(what, where=str(out), fix="name a folder for the output beside its inputs")
 
 
 def partial_of(final: Path) -> Path:

@@ -9,8 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common.errors import UserError
-from common.files import PARTIAL, write_json
+from common.files import PARTIAL, keep_apart, read_json, write_json
 from common.progress import bar
 from common.safetensors import INDEX
 from convert.config import ConvertConfig, ConvertInputs
@@ -25,6 +24,8 @@ from convert.write.quantized_plan import FOLDER as QUANTIZED
 from convert.write.quantized_plan import Export
 from convert.write.resume import Finished
 from convert.write.shards import write_files
+from models.adapters.options import CONFIG
+from models.adapters.peft import TENSORS
 
 MODEL, ADAPTER = "model", "adapter"
 
@@ -32,7 +33,7 @@ MODEL, ADAPTER = "model", "adapter"
 def run(config: ConvertConfig, inputs: ConvertInputs, out: Path) -> dict[str, Any]:
     """Write model/, adapter/ (LoRA only), quantized/ (on demand) and certificate.json into `out`; returns metrics."""
     start = time.monotonic()
-    _keep_inputs(out, Path(inputs.base), Path(inputs.adapter))
+    keep_apart(out, {"base": inputs.base, "adapter": inputs.adapter, "probes": inputs.probes})
     work = prepare(config, inputs)
     unproved = why_not(config, inputs.probes, work)
     streaming = time.monotonic()
@@ -57,20 +58,13 @@ def run(config: ConvertConfig, inputs: ConvertInputs, out: Path) -> dict[str, An
     return _metrics(work, ledger, output, outcome, quantized, streamed, time.monotonic() - start)
 
 
-def _keep_inputs(out: Path, base: Path, adapter: Path) -> None:
-    for folder in (base, adapter):
-        for name in (MODEL, ADAPTER, QUANTIZED):
-            if (out / name).resolve() == folder.resolve():
-                raise UserError("the output would overwrite an input", where=str(out / name), fix="name another folder")
-
-
 def _write(config: ConvertConfig, work: Work, out: Path) -> tuple[Output, dict[str, Change]]:
     """All files but the certificate; what an earlier attempt at the same conversion finished is kept."""
-    for name in (certificates.NAME, certificates.NAME + PARTIAL):
-        (out / name).unlink(missing_ok=True)
     identity = [work.base_digest, work.adapter.digest, str(work.adapter.weights), config.max_shard_size]
     finished = Finished(out, json.dumps(identity))
-    finished.resume((MODEL, ADAPTER, QUANTIZED), [f"{MODEL}/{file.name}" for file in work.plan.files])
+    finished.resume((MODEL, ADAPTER, QUANTIZED), [f"{MODEL}/{file.name}" for file in work.plan.files], _own(work, out))
+    for name in (certificates.NAME, certificates.NAME + PARTIAL):
+        (out / name).unlink(missing_ok=True)
     check_space(out, work.bytes - sum(done.size for done in finished.done.values()))
     output = Output(out)
     output.digests.update({name: done.sha256 for name, done in finished.done.items()})
@@ -83,6 +77,18 @@ def _write(config: ConvertConfig, work: Work, out: Path) -> tuple[Output, dict[s
     if work.exported:
         _export(output, work)
     return output, {tensor: change for done in finished.done.values() for tensor, change in done.changes.items()}
+
+
+def _own(work: Work, out: Path) -> set[str]:
+    """Files in `out` that this conversion writes besides the shards, or that a finished one says it wrote."""
+    shards = {file.name.removesuffix(PARTIAL) for file in (out / QUANTIZED).glob("*.safetensors*")}
+    names = {*work.carried, INDEX}
+    own = {f"{folder}/{name}" for folder in (MODEL, QUANTIZED) for name in names} | {f"{QUANTIZED}/{n}" for n in shards}
+    own |= {f"{ADAPTER}/{name}" for name in (CONFIG, TENSORS)}
+    try:
+        return own | set(read_json(out / certificates.NAME)["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return own
 
 
 def _export(output: Output, work: Work) -> None:

@@ -21,6 +21,14 @@ SYNC_BYTES = 128 << 20
 OTHER_WEIGHTS = frozenset({".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".safetensors"})
 """Copies of the weights in other files would still be the base's: they are not carried along."""
 
+MODEL_FILES = frozenset({"", ".json", ".jinja", ".txt", ".model", ".md", ".py", ".tiktoken", ".spm", ".bpe", ".pdf"})
+"""Endings of what a loader or a reader of the model wants: configuration, tokenizer, templates, code, licence."""
+MODEL_FOLDERS = frozenset({"additional_chat_templates"})
+NOT_THE_MODEL = frozenset(
+    {"adapter_config.json", "adapter.json", "certificate.json", "metrics.json", "record.json", "trainer_state.json"}
+)
+"""Of adapters, results and trainers: in a model's folder they would make loaders look for what is not there."""
+
 
 class Sink:
     """A file being written. What is written is hashed meanwhile, and what was written is on its way to the disk."""
@@ -104,14 +112,25 @@ class Output:
 
 
 def carried_files(folder: Path, weights: set[str]) -> tuple[list[str], list[str]]:
-    """Names of the files below `folder` to carry through, and of those left out (weights outside the shard plan)."""
+    """Names of the files in `folder` that belong to the model besides its weights, and of what is left out: copies of
+    the weights, adapters, data, other results, whole folders that no loader reads."""
     carried, left_out = [], []
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if not path.is_file() or name in weights or any(part.startswith(".") for part in name.split("/")):
+    for path in sorted(folder.iterdir()):
+        if path.name in weights or path.name.startswith("."):
             continue
-        (left_out if path.suffix in OTHER_WEIGHTS else carried).append(name)
+        if path.is_dir() and path.name in MODEL_FOLDERS:
+            carried += [each.relative_to(folder).as_posix() for each in sorted(path.glob("*.jinja")) if each.is_file()]
+        elif path.is_dir():
+            left_out.append(f"{path.name}/")
+        elif path.is_file():
+            (carried if _belongs(path) else left_out).append(path.name)
     return carried, left_out
+
+
+def _belongs(path: Path) -> bool:
+    if path.name in NOT_THE_MODEL or path.name.endswith(PARTIAL) or path.suffix in OTHER_WEIGHTS:
+        return False
+    return path.suffix.lower() in MODEL_FILES or path.name.startswith("tokenizer")
 
 
 def free_space(folder: Path) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
-from common.files import read_json
+from common.files import keep_apart, read_json
 from common.progress import log
 from common.schema import absolute, is_remote
 from data.config import DataConfig
@@ -52,6 +52,8 @@ def stage_step(
         inputs = inputs | {_HARDWARE: hardware}
     if stage != "eval":  # whose model is a name
         inputs = {name: _found(name, value) for name, value in inputs.items()}
+    if stage == "convert":
+        keep_apart(out, inputs)
     digests = Digests()
     seen = {name: _content(value, digests) for name, value in inputs.items()}
     return Step(stage, stage, config, inputs, identity_of(stage, config, seen, digests), out), hardware
