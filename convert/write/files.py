@@ -21,9 +21,6 @@ SYNC_BYTES = 128 << 20
 OTHER_WEIGHTS = frozenset({".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".safetensors"})
 """Copies of the weights in other files would still be the base's: they are not carried along."""
 
-MODEL_FILES = frozenset({"", ".json", ".jinja", ".txt", ".model", ".md", ".py", ".tiktoken", ".spm", ".bpe", ".pdf"})
-"""Endings of what a loader or a reader of the model wants: configuration, tokenizer, templates, code, licence."""
-MODEL_FOLDERS = frozenset({"additional_chat_templates"})
 NOT_THE_MODEL = frozenset(
     {"adapter_config.json", "adapter.json", "certificate.json", "metrics.json", "record.json", "trainer_state.json"}
 )
@@ -112,25 +109,32 @@ class Output:
 
 
 def carried_files(folder: Path, weights: set[str]) -> tuple[list[str], list[str]]:
-    """Names of the files in `folder` that belong to the model besides its weights, and of what is left out: copies of
-    the weights, adapters, data, other results, whole folders that no loader reads."""
+    """Names of the files below `folder` to carry through, and of what is left out: copies of the weights, adapters,
+    what trainers leave, and whole folders that hold another result or model."""
     carried, left_out = [], []
-    for path in sorted(folder.iterdir()):
-        if path.name in weights or path.name.startswith("."):
+    results = {each for each in folder.iterdir() if each.is_dir() and _is_result(each)}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if name in weights or any(part.startswith(".") for part in name.split("/")):
             continue
-        if path.is_dir() and path.name in MODEL_FOLDERS:
-            carried += [each.relative_to(folder).as_posix() for each in sorted(path.glob("*.jinja")) if each.is_file()]
-        elif path.is_dir():
-            left_out.append(f"{path.name}/")
-        elif path.is_file():
-            (carried if _belongs(path) else left_out).append(path.name)
+        if path in results:
+            left_out.append(f"{name}/")
+        elif path.is_file() and not results.intersection(path.parents):
+            (carried if _belongs(path) else left_out).append(name)
     return carried, left_out
 
 
 def _belongs(path: Path) -> bool:
-    if path.name in NOT_THE_MODEL or path.name.endswith(PARTIAL) or path.suffix in OTHER_WEIGHTS:
-        return False
-    return path.suffix.lower() in MODEL_FILES or path.name.startswith("tokenizer")
+    own = path.name in NOT_THE_MODEL or path.name.startswith("adapter_model.") or path.name.endswith(PARTIAL)
+    return not own and path.suffix not in OTHER_WEIGHTS
+
+
+def _is_result(folder: Path) -> bool:
+    if folder.name.endswith(PARTIAL):
+        return True
+    return any(
+        each.name in (*NOT_THE_MODEL, "config.json") or each.name.endswith(PARTIAL) for each in folder.rglob("*")
+    )
 
 
 def free_space(folder: Path) -> int:
