@@ -53,7 +53,10 @@ def read_job() -> Any:
     """The job named on the command line. Raises UserError where there is none."""
     if len(sys.argv) != 2:
         raise UserError("one job file is needed", where=" ".join(sys.argv[1:]), fix="name a file of JSON")
-    return read_json(Path(sys.argv[1]))
+    try:
+        return read_json(Path(sys.argv[1]))
+    except ValueError as error:
+        raise UserError(f"not a file of JSON: {error}", where=sys.argv[1], fix="correct the job") from None
 
 
 def answer(work: Callable[[Any], Any], exit_code: Callable[[Any], int] = lambda _said: 0) -> int:

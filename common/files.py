@@ -7,7 +7,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,11 @@ def _figures(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
 
 
 def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Raises ValueError for what is no JSON, and for what is nested too deeply to be anything of ours."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 _HASHED = 16 << 20
@@ -85,6 +89,19 @@ def digest_tree(path: Path) -> str:
         if not any(part.startswith(".") or part == "__pycache__" for part in name.split("/")):
             total.update(f"{name}\0{digest_file(file)}\0".encode())
     return total.hexdigest()
+
+
+def keep_apart(out: Path, inputs: Mapping[str, str | None]) -> None:
+    """Raises UserError where `out` lies in an input, an input in `out`, or both are one: results are cleared before
+    they are written anew, and whatever lies in an input is read as a part of it."""
+    place = out.resolve()
+    for name, path in inputs.items():
+        if path is None or "://" in path:
+            continue
+        other = Path(path).resolve()
+        if place == other or other in place.parents or place in other.parents:
+            what = f"the output and an input ({name}) lie in one another: {path}"
+            raise UserError(what, where=str(out), fix="name a folder for the output beside its inputs")
 
 
 def partial_of(final: Path) -> Path:

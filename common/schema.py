@@ -16,12 +16,21 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 def is_remote(path: str) -> bool:
-    """Whether a model's path names nothing here, but is a URL or can be a Hub id."""
+    """Whether a model's path names nothing here, but is a URL or can be a Hub id. `./x` and `../x` are paths."""
     return "://" in path or (_HUB_ID.fullmatch(path) is not None and not os.path.exists(path))
+
+
+def absolute(path: str) -> str:
+    """A path of this machine, made absolute from the working folder; what lies elsewhere, and "", is left as it is."""
+    return path if not path or is_remote(path) else os.path.abspath(os.path.expanduser(path))
+
+
+Place = Annotated[str, AfterValidator(absolute)]
+"""A file or folder that a stage reads; a job file may name it relative to the working folder."""
 
 
 class InputMarker:

@@ -5,13 +5,17 @@ turns SIGTERM and Ctrl-C into a clean exit, and user errors into one screen and 
 """
 
 import gc
+import os
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from common.answer import read_job, reported
+from common.errors import UserError
 from common.files import write_json
 from common.process import become
 from common.schema import Section
@@ -23,6 +27,24 @@ Run = Callable[[Any, Any, Path], dict[str, Any]]
 
 def _on_term(_signal: int, _frame: Any) -> None:
     raise SystemExit(128 + signal.SIGTERM)
+
+
+def read_parts(job: Any, config_type: type[Section], inputs_type: type[Section]) -> tuple[Any, Any, Path]:
+    """Configuration, inputs and output folder of a job, relative paths from the working folder made absolute.
+
+    Raises UserError for a part that is missing and for every key that is unknown or has a value that cannot be.
+    """
+    if not isinstance(job, dict) or not isinstance(job.get("out"), str):
+        raise UserError("a job is an object with config, inputs and out", where=sys.argv[-1], fix="write all three")
+    parts: list[Any] = []
+    for key, section in (("config", config_type), ("inputs", inputs_type)):
+        try:
+            parts.append(section.model_validate(job.get(key, {}), context={"base": os.getcwd()}))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, (key, *first["loc"])))
+            raise UserError(f"the job cannot be read: {first['msg']}", where=where, fix="correct the job") from error
+    return parts[0], parts[1], Path(job["out"]).expanduser().absolute()
 
 
 def main(stage: str, run: Run, config_type: type[Section], inputs_type: type[Section]) -> int:
@@ -37,8 +59,8 @@ def main(stage: str, run: Run, config_type: type[Section], inputs_type: type[Sec
 
     def work() -> int:
         job = read_job()
-        out = Path(job["out"])
-        metrics = run(config_type.model_validate(job["config"]), inputs_type.model_validate(job["inputs"]), out)
+        config, inputs, out = read_parts(job, config_type, inputs_type)
+        metrics = run(config, inputs, out)
         write_json(out / METRICS, metrics)
         return 0
 

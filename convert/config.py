@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from common.schema import Known, Section
+from common.schema import Known, Place, Section
 
 VERSION = 2
 
@@ -60,9 +60,9 @@ class ConvertConfig(Section):
 
 
 class ConvertInputs(Section):
-    base: str = Field(description="Folder of the base model")
-    adapter: str = Field(description="Artifact of the train stage, or a PEFT adapter folder")
-    probes: str | None = Field(
+    base: Place = Field(description="Folder of the base model")
+    adapter: Place = Field(description="Artifact of the train stage, or a PEFT adapter folder")
+    probes: Place | None = Field(
         default=None, description="Artifact of the data stage: its prompts are run; None: none are"
     )
     known: Known = Field(default={}, description="Digests of the base's files that the conductor computed")

@@ -10,6 +10,7 @@ from typing import Any
 
 from common.answer import answer
 from common.disk import free_bytes
+from common.stage import read_parts
 from convert.config import ConvertConfig, ConvertInputs
 from convert.prepare import Work, prepare
 from convert.proof.outcome import why_not
@@ -55,8 +56,8 @@ def _mb(count: int) -> str:
 
 def preview(job: dict[str, Any]) -> str:
     """What is printed. Raises UserError as the stage does."""
-    config, inputs = ConvertConfig.model_validate(job["config"]), ConvertInputs.model_validate(job["inputs"])
-    return "\n".join(lines(config, inputs, Path(job["out"]), prepare(config, inputs)))
+    config, inputs, out = read_parts(job, ConvertConfig, ConvertInputs)
+    return "\n".join(lines(config, inputs, out, prepare(config, inputs)))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from convert.write.files import carried_files
 from convert.write.headers import FLOATS
 from convert.write.plan import Plan, make_plan
 from convert.write.quantized_plan import export_bytes
-from models.adapters.peft import CONFIG
+from models.adapters.options import CONFIG
 from models.families import rows
 from models.folder.opened import ModelFolder
 from models.leaf import Leaf
@@ -64,7 +64,7 @@ def prepare(config: ConvertConfig, inputs: ConvertInputs) -> Work:
     where = sites(spec, [leaf for leaf in table if leaf.use.adaptable])
     with ThreadPoolExecutor(1) as pool:  # the base is hashed while the adapter is read
         hashed = pool.submit(lambda: model.digest) if base.shards else None
-        adapter = _read_adapter(source, config, spec, table, where)
+        adapter = _read_adapter(source, config, spec, table, where, base)
         digest = hashed.result() if hashed else None
     _same_base(adapter, base, digest)
     norms = check_pairs(adapter, base)
@@ -97,7 +97,12 @@ def prepare(config: ConvertConfig, inputs: ConvertInputs) -> Work:
 
 
 def _read_adapter(
-    source: Path, config: ConvertConfig, spec: DecoderSpec, table: list[Leaf], where: Mapping[str, Site]
+    source: Path,
+    config: ConvertConfig,
+    spec: DecoderSpec,
+    table: list[Leaf],
+    where: Mapping[str, Site],
+    base: Weights,
 ) -> Adapter:
     if (source / METADATA).is_file():
         # Orbax and JAX load while the base is hashed.
@@ -110,7 +115,7 @@ def _read_adapter(
     if config.step is not None or config.checkpoints is not None:
         key = "step" if config.step is not None else "checkpoints"
         raise UserError("a PEFT adapter has no checkpoints", where=f"convert.{key}", fix=f"leave out {key}")
-    return read_peft(source, where)
+    return read_peft(source, where, base, spec.tied)
 
 
 def _same_base(adapter: Adapter, base: Weights, digest: str | None) -> None:
@@ -148,7 +153,8 @@ def _missing(adapter: Adapter, where: Mapping[str, Site], base: Weights) -> list
     if adapter.method == "full":
         return []
     targets = {where[name].target for name in adapter.pairs if name in where}
-    return sorted(n for n, site in where.items() if site.target in targets and n not in adapter.pairs)
+    named = {*adapter.pairs, *adapter.untrained}
+    return sorted(n for n, site in where.items() if site.target in targets and n not in named)
 
 
 def _refuse_gaps(adapter: Adapter, missing: list[str], config: ConvertConfig) -> None:

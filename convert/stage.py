@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from common.disk import check_room
-from common.errors import UserError
-from common.files import PARTIAL, write_json
+from common.files import PARTIAL, keep_apart, read_json, write_json
 from common.progress import bar
 from common.safetensors import INDEX
 from convert.config import ConvertConfig, ConvertInputs
@@ -21,12 +20,13 @@ from convert.proof.certificate import Ledger, certificate, ledger_of
 from convert.proof.outcome import Outcome, why_not
 from convert.write.files import Output
 from convert.write.merge import Change
-from convert.write.peft import write_peft
+from convert.write.peft import copy_peft, write_peft
 from convert.write.quantized_plan import FOLDER as QUANTIZED
 from convert.write.quantized_plan import Export
 from convert.write.resume import Finished
 from convert.write.shards import write_files
-from models.adapters.peft import CONFIG, TENSORS
+from models.adapters.options import CONFIG
+from models.adapters.peft import TENSORS
 
 MODEL, ADAPTER = "model", "adapter"
 
@@ -34,7 +34,7 @@ MODEL, ADAPTER = "model", "adapter"
 def run(config: ConvertConfig, inputs: ConvertInputs, out: Path) -> dict[str, Any]:
     """Write model/, adapter/ (LoRA only), quantized/ (on demand) and certificate.json into `out`; returns metrics."""
     start = time.monotonic()
-    _keep_inputs(out, Path(inputs.base), Path(inputs.adapter))
+    keep_apart(out, {"base": inputs.base, "adapter": inputs.adapter, "probes": inputs.probes})
     work = prepare(config, inputs)
     unproved = why_not(config, inputs.probes, work)
     streaming = time.monotonic()
@@ -59,20 +59,13 @@ def run(config: ConvertConfig, inputs: ConvertInputs, out: Path) -> dict[str, An
     return _metrics(work, ledger, output, outcome, quantized, streamed, time.monotonic() - start)
 
 
-def _keep_inputs(out: Path, base: Path, adapter: Path) -> None:
-    for folder in (base, adapter):
-        for name in (MODEL, ADAPTER, QUANTIZED):
-            if (out / name).resolve() == folder.resolve():
-                raise UserError("the output would overwrite an input", where=str(out / name), fix="name another folder")
-
-
 def _write(config: ConvertConfig, work: Work, out: Path) -> tuple[Output, dict[str, Change]]:
     """All files but the certificate; what an earlier attempt at the same conversion finished is kept."""
-    for name in (certificates.NAME, certificates.NAME + PARTIAL):
-        (out / name).unlink(missing_ok=True)
     identity = [work.base_digest, work.adapter.digest, str(work.adapter.weights), config.max_shard_size]
     finished = Finished(out, json.dumps(identity))
-    finished.resume((MODEL, ADAPTER, QUANTIZED), [f"{MODEL}/{file.name}" for file in work.plan.files])
+    finished.resume((MODEL, ADAPTER, QUANTIZED), [f"{MODEL}/{file.name}" for file in work.plan.files], _own(work, out))
+    for name in (certificates.NAME, certificates.NAME + PARTIAL):
+        (out / name).unlink(missing_ok=True)
     left = work.bytes - sum(done.size for done in finished.done.values())
     check_room(out, left, "the result", "free space there, or choose another place with --runs DIR")
     output = Output(out)
@@ -88,10 +81,21 @@ def _write(config: ConvertConfig, work: Work, out: Path) -> tuple[Output, dict[s
     return output, {tensor: change for done in finished.done.values() for tensor, change in done.changes.items()}
 
 
+def _own(work: Work, out: Path) -> set[str]:
+    """Files in `out` that this conversion writes besides the shards, or that a finished one says it wrote."""
+    shards = {file.name.removesuffix(PARTIAL) for file in (out / QUANTIZED).glob("*.safetensors*")}
+    names = {*work.carried, INDEX}
+    own = {f"{folder}/{name}" for folder in (MODEL, QUANTIZED) for name in names} | {f"{QUANTIZED}/{n}" for n in shards}
+    own |= {f"{ADAPTER}/{name}" for name in (CONFIG, TENSORS)}
+    try:
+        return own | set(read_json(out / certificates.NAME)["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return own
+
+
 def _export(output: Output, work: Work) -> None:
     if work.adapter.source == "peft":
-        for name in (CONFIG, TENSORS):
-            output.copy(work.source / name, f"{ADAPTER}/{name}")
+        copy_peft(output, ADAPTER, work.source, work.adapter)
         return
     write_peft(output, ADAPTER, work.adapter, work.base, str(work.base.folder))
 
@@ -111,7 +115,8 @@ def _metrics(
         "source": work.adapter.source,
         "step": work.adapter.step,
         "tensors": work.plan.tensors,
-        "merged": len(ledger.sites),
+        "merged": len(ledger.sites) - len(work.adapter.untrained),
+        "untrained": len(work.adapter.untrained),
         "missing": len(work.missing),
         "bytes": output.size,
         "seconds": round(seconds, 3),

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from common.schema import Day, InputPath, Section
+from common.schema import Day, InputPath, Place, Section
 
 VERSION = 2
 """Part of the fingerprint: raised when the same configuration would give other shards."""
@@ -116,4 +116,4 @@ class DataConfig(Section):
 
 
 class DataInputs(Section):
-    model: str = Field(description="Folder with the tokenizer and its chat template")
+    model: Place = Field(description="Folder with the tokenizer and its chat template")

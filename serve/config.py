@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from common.schema import Day, Section
+from common.schema import Day, Place, Section
 from models.config import AttentionName
 
 VERSION = 1
@@ -51,9 +51,9 @@ class ServeConfig(Section):
 
 
 class ServeInputs(Section):
-    model: str = Field(description="Folder of the model, in Hugging Face layout")
-    adapter: str | None = Field(default=None, description="Folder of a PEFT adapter, applied beside the weights")
+    model: Place = Field(description="Folder of the model, in Hugging Face layout")
+    adapter: Place | None = Field(default=None, description="Folder of a PEFT adapter, applied beside the weights")
     name: str = Field(default="model", description="Model name that clients use")
-    probes: str | None = Field(
+    probes: Place | None = Field(
         default=None, description="Artifact of the data stage, whose prompts must tokenise alike"
     )

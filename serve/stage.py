@@ -87,7 +87,9 @@ def build_engine(
     decoder = load_decoder(model, config.dtype, False, mesh, config.weights, config.attention)
     if adapter is not None:
         found = read_peft_adapter(Path(adapter), known_products(decoder))
-        log(f"adapter: {len(found.pairs)} tensors, rank {attach(decoder, mesh, found, config.dtype).rank}")
+        attached = attach(decoder, mesh, found, config.dtype)
+        skipped = f", {len(attached.untrained)} never trained and not of this model" if attached.untrained else ""
+        log(f"adapter: {len(found.pairs) - len(attached.untrained)} tensors, rank {attached.rank}{skipped}")
     ends = eos_ids(folder, tokenizer)
     programs = Programs(Definitions(decoder, config.slots, config.max_length, config.decode_steps, ends))
     scheduler = Scheduler(config.slots, PREFILL_LENGTHS * config.max_length)

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from common.schema import InputPath, Known, Section
+from common.schema import InputPath, Known, Place, Section
 from models.config import AttentionName, HardwareConfig
 
 VERSION = 4
@@ -67,8 +67,8 @@ class TrainConfig(Section):
 
 
 class TrainInputs(Section):
-    model: str = Field(description="Folder of the base model")
-    data: str = Field(description="Artifact of the data stage")
+    model: Place = Field(description="Folder of the base model")
+    data: Place = Field(description="Artifact of the data stage")
     dtype: Literal["float32", "bfloat16"] = Field(default="float32", description="Type of weights and activations")
     hardware: HardwareConfig = HardwareConfig()
     known: Known = Field(default={}, description="Digests of the model's files that the conductor computed")

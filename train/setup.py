@@ -154,6 +154,8 @@ def _go_on(decoder: Decoder, mesh: Mesh, config: TrainConfig) -> dict[str, Any]:
             raise UserError(what, where=f"train.lora.{key}", fix="leave it out: the adapter's own is kept")
         unused.append(f"{key} {', '.join(asked[key]) if key == 'targets' else asked[key]}")
     log(f"train: going on from {config.adapter}: rank {found.rank}, alpha {found.alpha:g}, {', '.join(found.targets)}")
+    if found.untrained:
+        log(f"train: {len(found.untrained)} tensors of the adapter are not of this model, and were never trained")
     if unused:
         log(f"train: the adapter's own are kept, and train.lora's are not used: {'; '.join(unused)}")
     return dataclasses.asdict(found)

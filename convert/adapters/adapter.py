@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from common.errors import UserError
-from common.safetensors import Weights
+from common.safetensors import Shard, Weights
 from models.leaf import LAYER, Leaf
 from models.spec import DecoderSpec
 
@@ -65,6 +65,10 @@ class Adapter:
     """A row's base weights (float32, our axes) with the adapter's update, formed without the pairs above."""
     chosen_layers: bool = False
     """Its configuration says that some layers are left out on purpose."""
+    untrained: Mapping[str, Site] = field(default_factory=dict)
+    """Tensors whose update in a PEFT adapter is zero: nothing is merged there."""
+    keys: tuple[Shard, Mapping[str, str]] | None = None
+    """A PEFT adapter's file, and those of its keys that PEFT itself would write in another way, with that way."""
 
 
 def sites(spec: DecoderSpec, table: list[Leaf]) -> dict[str, Site]:

@@ -6,18 +6,33 @@ from pathlib import Path
 
 import numpy as np
 
+from common.errors import UserError
+from common.safetensors import Weights
 from convert.adapters.adapter import Adapter, Pair, Site
-from models.adapters.peft import module_of, read_peft_adapter
+from models.adapters.names import module_of
+from models.adapters.peft import is_zero, read_peft_adapter
 from models.leaf import Leaf, from_hf
 
 
-def read_peft(folder: Path, sites: Mapping[str, Site]) -> Adapter:
-    """`sites`: the base's adaptable tensors. Raises UserError for what is missing or not supported."""
-    found = read_peft_adapter(folder, sites)
-    pairs = {
-        name: Pair(name, sites.get(name, Site(module_of(name), None)), pair.rank, pair.scale, pair.load)
-        for name, pair in found.pairs.items()
-    }
+def read_peft(folder: Path, sites: Mapping[str, Site], base: Weights, tied: bool) -> Adapter:
+    """`sites`: the base's adaptable tensors. Raises UserError for what is missing or not supported.
+
+    Updates that are zero (of a vision tower that the rows never reached, of keys that a layer borrows) are no pairs to
+    merge: they are kept by name, whether the base has the tensor or not.
+    """
+    found = read_peft_adapter(folder, {*sites, *base.where})
+    moving = {name: pair for name, pair in found.pairs.items() if not is_zero(pair, name)}
+    if not moving:
+        raise UserError("the adapter was never trained: all its updates are zero", where=str(folder), fix="train it")
+    if tied and (heads := [name for name in moving if name.endswith("lm_head.weight")]):
+        what = "the model's head is its table of embeddings (tie_word_embeddings), and the adapter changes one of them"
+        fix = "train without lm_head; or untie them in the base first: tie_word_embeddings false, a head of its own"
+        raise UserError(what, where=heads[0], fix=fix)
+
+    def site(name: str) -> Site:
+        return sites.get(name, Site(module_of(name), None))
+
+    pairs = {name: Pair(name, site(name), pair.rank, pair.scale, pair.load) for name, pair in moving.items()}
     return Adapter(
         "lora",
         "peft",
@@ -27,6 +42,8 @@ def read_peft(folder: Path, sites: Mapping[str, Site]) -> Adapter:
         pairs=pairs,
         updated=partial(_updated, pairs),
         chosen_layers=found.chosen_layers,
+        untrained={name: site(name) for name in found.pairs if name not in moving},
+        keys=(found.shard, found.renamed),
     )
 
 

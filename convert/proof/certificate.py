@@ -42,6 +42,8 @@ def ledger_of(work: Work, changes: Mapping[str, Change]) -> Ledger:
         change = changes.get(touched.name)
         norm = work.norms.get(touched.name, None if change is None else change.delta_delta**0.5)
         ledger.enter(touched.name, touched.site, norm, change)
+    for name, site in work.adapter.untrained.items():
+        ledger.enter(name, site, 0.0, None)
     return ledger
 
 
@@ -67,6 +69,10 @@ def certificate(work: Work, ledger: Ledger, outcome: Outcome, files: Mapping[str
         "missing": [
             {"target": work.where[name].target, "layer": work.where[name].layer, "tensor": name}
             for name in work.missing
+        ],
+        "untrained": [
+            {"target": site.target, "layer": site.layer, "tensor": name}
+            for name, site in sorted(adapter.untrained.items())
         ],
         "files": dict(files),
         "left_out": work.left_out,

@@ -19,6 +19,11 @@ SYNC_BYTES = 128 << 20
 OTHER_WEIGHTS = frozenset({".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".safetensors"})
 """Copies of the weights in other files would still be the base's: they are not carried along."""
 
+NOT_THE_MODEL = frozenset(
+    {"adapter_config.json", "adapter.json", "certificate.json", "metrics.json", "record.json", "trainer_state.json"}
+)
+"""Of adapters, results and trainers: in a model's folder they would make loaders look for what is not there."""
+
 
 class Sink:
     """A file being written. What is written is hashed meanwhile, and what was written is on its way to the disk."""
@@ -102,11 +107,29 @@ class Output:
 
 
 def carried_files(folder: Path, weights: set[str]) -> tuple[list[str], list[str]]:
-    """Names of the files below `folder` to carry through, and of those left out (weights outside the shard plan)."""
+    """Names of the files below `folder` to carry through, and of what is left out: copies of the weights, adapters,
+    what trainers leave, and whole folders that hold another result or model."""
     carried, left_out = [], []
+    results = {each for each in folder.iterdir() if each.is_dir() and _is_result(each)}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if not path.is_file() or name in weights or any(part.startswith(".") for part in name.split("/")):
+        if name in weights or any(part.startswith(".") for part in name.split("/")):
             continue
-        (left_out if path.suffix in OTHER_WEIGHTS else carried).append(name)
+        if path in results:
+            left_out.append(f"{name}/")
+        elif path.is_file() and not results.intersection(path.parents):
+            (carried if _belongs(path) else left_out).append(name)
     return carried, left_out
+
+
+def _belongs(path: Path) -> bool:
+    own = path.name in NOT_THE_MODEL or path.name.startswith("adapter_model.") or path.name.endswith(PARTIAL)
+    return not own and path.suffix not in OTHER_WEIGHTS
+
+
+def _is_result(folder: Path) -> bool:
+    if folder.name.endswith(PARTIAL):
+        return True
+    return any(
+        each.name in (*NOT_THE_MODEL, "config.json") or each.name.endswith(PARTIAL) for each in folder.rglob("*")
+    )

@@ -2,15 +2,18 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 
 from common.safetensors import Weights
 from convert.adapters.adapter import Adapter, Pair
-from convert.write.files import Output
+from convert.write.files import CHUNK, Output
 from convert.write.headers import NAMES, make_head
 from convert.write.merge import raw
-from models.adapters.peft import CONFIG, PREFIX, TENSORS, A, B, module_of
+from models.adapters.names import PREFIX, A, B, module_of
+from models.adapters.options import CONFIG
+from models.adapters.peft import TENSORS
 
 
 def write_peft(out: Output, folder: str, adapter: Adapter, base: Weights, base_name: str) -> None:
@@ -41,6 +44,23 @@ def write_peft(out: Output, folder: str, adapter: Adapter, base: Weights, base_n
         "task_type": "CAUSAL_LM",
     }
     out.write(f"{folder}/{CONFIG}", (json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
+
+
+def copy_peft(out: Output, folder: str, source: Path, adapter: Adapter) -> None:
+    """The PEFT adapter that was merged, as it is; keys that PEFT would not read get the names that it would write."""
+    out.copy(source / CONFIG, f"{folder}/{CONFIG}")
+    if adapter.keys is None or not adapter.keys[1]:
+        out.copy(source / TENSORS, f"{folder}/{TENSORS}")
+        return
+    shard, renamed = adapter.keys
+    head = make_head(
+        (renamed.get(entry.name, entry.name), entry.dtype, entry.shape, entry.bytes) for entry in shard.entries
+    )
+    with open(shard.path, "rb") as f, out.new(f"{folder}/{TENSORS}") as sink:
+        f.seek(len(shard.head))
+        sink.write(head)
+        while chunk := f.read(CHUNK):
+            sink.write(chunk)
 
 
 def _whole(alpha: float | None) -> int | float | None:

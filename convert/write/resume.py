@@ -7,12 +7,13 @@ file is in its place and on disk; a last line that was cut off does not count.
 import hashlib
 import json
 import os
-import shutil
 import threading
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.files import digest_file, sync_folder
+from common.errors import UserError
+from common.files import PARTIAL, digest_file, sync_folder
 from convert.write.merge import Change
 
 NAME = "progress.jsonl"
@@ -27,6 +28,13 @@ class Done:
     changes: dict[str, Change]
 
 
+def _files(folder: Path) -> list[Path]:
+    """Every file below; a link's own, not what it leads to."""
+    if folder.is_symlink():
+        raise UserError("a link is in the way of the result", where=str(folder), fix="remove it")
+    return [file for file in folder.rglob("*") if file.is_symlink() or not file.is_dir()]
+
+
 class Finished:
     """`identity` stands for everything that decides the bytes; another one's files are not kept."""
 
@@ -36,19 +44,22 @@ class Finished:
         self.lock = threading.Lock()
         self.done: dict[str, Done] = {}
 
-    def resume(self, folders: tuple[str, ...], names: list[str]) -> None:
-        """Keep what is whole of `names` in `folders`, and remove everything else there."""
+    def resume(self, folders: tuple[str, ...], names: list[str], own: Collection[str]) -> None:
+        """Keep what is whole of `names` in `folders`, and remove the rest of what conversions wrote there (`own`, and
+        what the log of another one names). Raises UserError for any other file: it is not ours to delete."""
+        ours = {*names, *own, *self._lines(any_identity=True)}
+        there = [file.relative_to(self.out).as_posix() for each in folders for file in _files(self.out / each)]
+        for name in there:
+            if name.removesuffix(PARTIAL) not in ours:
+                what = "a file that no conversion wrote here is in the way: it would become a part of the result"
+                raise UserError(what, where=str(self.out / name), fix="move it, or name another folder")
         self.done = {name: done for name, done in self._lines().items() if name in names and self._whole(name, done)}
         if not self.done:
             self.close()
-        for folder in folders:
-            for file in (self.out / folder).rglob("*"):
-                if file.is_file() and file.relative_to(self.out).as_posix() not in self.done:
-                    file.unlink()
-            if not any(name.startswith(f"{folder}/") for name in self.done):
-                shutil.rmtree(self.out / folder, ignore_errors=True)
+        for name in set(there) - set(self.done):
+            (self.out / name).unlink()
 
-    def _lines(self) -> dict[str, Done]:
+    def _lines(self, any_identity: bool = False) -> dict[str, Done]:
         try:
             lines = self.path.read_text(encoding="utf-8").split("\n")[:-1]
         except FileNotFoundError:
@@ -59,7 +70,7 @@ class Finished:
                 row = json.loads(line)
             except ValueError:
                 continue
-            if row["identity"] == self.identity:
+            if any_identity or row["identity"] == self.identity:
                 changes = {name: Change(**sums) for name, sums in row["changes"].items()}
                 found[row["file"]] = Done(row["size"], row["sha256"], changes)
         return found

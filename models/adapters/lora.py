@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from common.errors import UserError
-from models.adapters.peft import PeftAdapter, joined
+from models.adapters.peft import PeftAdapter, is_zero, joined
 from models.decoder import Decoder
 from models.families import rows
 from models.layer import Projection
@@ -96,15 +96,20 @@ class Attached:
     """Tensors of these targets that the adapter leaves alone."""
     chosen_layers: bool
     """Its configuration says so."""
+    untrained: tuple[str, ...]
+    """What the adapter names, the base does not have, and its update would not change."""
 
 
 def attach(decoder: Decoder, mesh: Mesh | None, adapter: PeftAdapter, dtype: str) -> Attached:
     """Put a PEFT adapter beside the weights of its base. Raises UserError for a tensor that the base does not have."""
     table = _products(decoder)
-    if unknown := sorted(set(adapter.pairs) - known_products(decoder)):
-        raise UserError(
-            "the base has no such product", where=unknown[0], fix="name the base that the adapter was trained on"
-        )
+    unknown = sorted(set(adapter.pairs) - known_products(decoder))
+    for name in unknown:
+        if not is_zero(adapter.pairs[name], name):
+            fix = "name the base that the adapter was trained on"
+            raise UserError("the base has no such product", where=name, fix=fix)
+    if len(unknown) == len(adapter.pairs):
+        raise UserError("no update of the adapter is of this base", where=unknown[0], fix="name another base")
     ranks: dict[str, int] = {}
     for leaf in table:
         if (row := joined(leaf, adapter)) is None:
@@ -121,4 +126,5 @@ def attach(decoder: Decoder, mesh: Mesh | None, adapter: PeftAdapter, dtype: str
         ranks,
         tuple(sorted(names - set(adapter.pairs))),
         adapter.chosen_layers,
+        tuple(unknown),
     )

@@ -5,10 +5,8 @@ What merging or serving would silently lose (DoRA, biases, whole modules) is ref
 
 import hashlib
 import itertools
-import math
-import re
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,32 +14,15 @@ from typing import Any
 import numpy as np
 
 from common.errors import UserError
-from common.files import digest_file, read_json
-from common.safetensors import Shard, read_shard
+from common.files import digest_file
+from common.safetensors import Entry, Shard, read_shard
+from models.adapters.names import canonical, pairs_of, tensor_of
+from models.adapters.options import CONFIG, read_options
 from models.leaf import LAYER, RANK, Leaf, lora_axes, lora_pair, lora_shapes
 from models.weights.files import read_tensor
 
-CONFIG = "adapter_config.json"
 TENSORS = "adapter_model.safetensors"
-PREFIX = "base_model.model."
-WEIGHT = ".weight"
-A, B = ".lora_A.weight", ".lora_B.weight"
-REFUSED = (
-    "use_dora",
-    "lora_bias",
-    "modules_to_save",
-    "layer_replication",
-    "fan_in_fan_out",
-    "trainable_token_indices",
-    "target_parameters",
-    "use_qalora",
-    "use_bdlora",
-    "alora_invocation_tokens",
-)
-SPELLINGS = ("language_model.model.", "model.language_model.")
-"""Of a multimodal model's text part: in older checkpoints, and in transformers' modules, which PEFT goes by."""
-CHOOSES = ("layers_to_transform", "layers_pattern", "exclude_modules")
-"""Keys that leave out layers on purpose."""
+PICKLED = "adapter_model.bin"
 
 
 @dataclass(frozen=True)
@@ -66,84 +47,61 @@ class PeftAdapter:
     pairs: Mapping[str, PeftPair]
     """By the base's tensor; by PEFT's module where the base has none."""
     digest: str
+    shard: Shard
+    """The file of the pairs."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """Its keys that are not as PEFT writes them, with how it would."""
 
 
 def read_peft_adapter(folder: Path, known: Container[str]) -> PeftAdapter:
-    """`known`: the base's adaptable tensors. Raises UserError for what is missing or not supported."""
+    """`known`: the base's tensors that could be adapted. Raises UserError for what is missing or not supported."""
     if not (folder / CONFIG).is_file():
         fix = "give the folder that PEFT saved; of a train stage, tapeout convert writes it as adapter/"
         raise UserError(f"no {CONFIG} here", where=str(folder), fix=fix)
-    config = _read_config(folder / CONFIG)
+    _must_be_safetensors(folder)
     shard = read_shard(folder / TENSORS)
     entries = {entry.name: entry for entry in shard.entries}
-    pairs = {}
-    for key, entry in entries.items():
-        if key.endswith(B) and key.removesuffix(B) + A in entries:
-            continue
-        module = key.removeprefix(PREFIX).removesuffix(A)
-        if not (key.startswith(PREFIX) and key.endswith(A) and PREFIX + module + B in entries):
-            raise UserError(
-                "this is not half of a LoRA pair", where=f"{folder / TENSORS}: {key}", fix="see PEFT's docs"
-            )
-        rank, scale = _rank_and_scale(config, module)
-        found = (entry.shape[0], entries[PREFIX + module + B].shape[1])
-        if found != (rank, rank):
-            raise UserError(
-                f"rank {found[0]} here, {rank} in {CONFIG}", where=key, fix="take both from one training run"
-            )
-        pairs[_tensor(module, known)] = PeftPair(rank, scale, partial(_load, shard, PREFIX + module))
+    keys = pairs_of(entries, shard.path)
+    options = read_options(folder / CONFIG, keys)
+    pairs: dict[str, PeftPair] = {}
+    for module, halves in keys.items():
+        rank, scale = options.of(module)
+        a, b = entries[halves.a], entries[halves.b]
+        if len(a.shape) != 2 or len(b.shape) != 2:
+            fix = "save the adapter again"
+            raise UserError("a half of a pair has two axes", where=f"{shard.path}: {halves.a}", fix=fix)
+        if (a.shape[0], b.shape[1]) != (rank, rank):
+            what = f"rank {a.shape[0]} and {b.shape[1]} here, {rank} in {CONFIG}"
+            raise UserError(what, where=halves.a, fix="take both from one training run")
+        name = tensor_of(module, known)
+        if name in pairs:
+            raise UserError("two pairs are of this tensor", where=f"{shard.path}: {name}", fix="keep one of them")
+        pairs[name] = PeftPair(rank, scale, partial(_load, shard.path, a, b))
     if not pairs:
         raise UserError("the adapter is empty", where=str(folder / TENSORS), fix="train it first")
     digest = hashlib.sha256("".join(digest_file(folder / name) for name in (CONFIG, TENSORS)).encode()).hexdigest()
-    chosen = any(config.get(key) for key in CHOOSES)
-    rank, alpha = int(config["r"]), float(config["lora_alpha"])
-    return PeftAdapter(rank, alpha, _scale(config, rank, alpha), chosen, pairs, digest)
+    renamed = {
+        old: new
+        for module, halves in keys.items()
+        for old, new in zip((halves.a, halves.b), (canonical(module).a, canonical(module).b), strict=True)
+        if old != new
+    }
+    return PeftAdapter(options.rank, options.alpha, options.scale, options.chosen_layers, pairs, digest, shard, renamed)
 
 
-def _tensor(module: str, known: Container[str]) -> str:
-    """The base's name of the weight that PEFT knows by its module."""
-    old, new = SPELLINGS
-    names = [start + module.removeprefix(other) + WEIGHT for start, other in ((old, new), (new, old))]
-    return next((name for name in names if name in known), module + WEIGHT)
+def _must_be_safetensors(folder: Path) -> None:
+    if not (folder / TENSORS).is_file():
+        pickled = (folder / PICKLED).is_file()
+        what = f"{PICKLED} is a pickle, which can run code: it is not read" if pickled else f"no {TENSORS} here"
+        fix = "save the adapter as safetensors: load it with PEFT, then save_pretrained" if pickled else "save it again"
+        raise UserError(what, where=str(folder), fix=fix)
 
 
-def module_of(tensor: str) -> str:
-    """The module of transformers that has the base's weight `tensor`."""
-    old, new = SPELLINGS
-    module = tensor.removesuffix(WEIGHT)
-    return new + module.removeprefix(old) if module.startswith(old) else module
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = read_json(path)
-        kind, _, _ = config["peft_type"], config["r"], config["lora_alpha"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"not a PEFT configuration ({error})", where=str(path), fix="save the adapter again") from error
-    if kind != "LORA":
-        raise UserError(f"adapters of type {kind} cannot be merged", where=str(path), fix="train a LoRA adapter")
-    refused = [key for key in REFUSED if config.get(key)]
-    if config.get("bias", "none") != "none":
-        refused.append("bias")
-    if refused:
-        raise UserError("this kind of adapter is not supported", where=f"{path}: {refused[0]}", fix="train without it")
-    return config
-
-
-def _rank_and_scale(config: dict[str, Any], module: str) -> tuple[int, float]:
-    """PEFT's own rule: the first pattern that matches the module's name or its tail."""
-
-    def choose(patterns: dict[str, Any] | None, default: Any) -> Any:
-        matches = (value for key, value in (patterns or {}).items() if re.match(rf"(.*\.)?({key})$", module))
-        return next(matches, default)
-
-    rank = int(choose(config.get("rank_pattern"), config["r"]))
-    return rank, _scale(config, rank, float(choose(config.get("alpha_pattern"), config["lora_alpha"])))
-
-
-def _scale(config: dict[str, Any], rank: int, alpha: float) -> float:
-    """rsLoRA divides by the root of the rank (Kalajdzievski 2023)."""
-    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+def is_zero(pair: PeftPair, name: str) -> bool:
+    """Whether the pair changes nothing. Raises UserError where it is not finite: 0 x NaN is no update to leave out."""
+    a, b = pair.load()
+    check_finite(name, a, b)
+    return not (a.any() and b.any() and (b @ a).any())
 
 
 @dataclass(frozen=True)
@@ -205,11 +163,14 @@ def _check(leaf: Leaf, name: str, a: np.ndarray, b: np.ndarray) -> None:
     if found != leaf.hf_shape:
         what = f"the adapter's update has shape {list(found)}, the base's tensor {list(leaf.hf_shape)}"
         raise UserError(what, where=name, fix="name the base that the adapter was trained on")
+    check_finite(name, a, b)
+
+
+def check_finite(name: str, a: np.ndarray, b: np.ndarray) -> None:
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise UserError("the adapter holds NaN or infinity", where=name, fix="save it again, or train it again")
 
 
-def _load(shard: Shard, key: str) -> tuple[np.ndarray, np.ndarray]:
-    entries = {entry.name: entry for entry in shard.entries}
-    a, b = (read_tensor(shard.path, entries[key + half]).astype(np.float32) for half in (A, B))
-    return a, b
+def _load(path: Path, a: Entry, b: Entry) -> tuple[np.ndarray, np.ndarray]:
+    first, second = (read_tensor(path, half).astype(np.float32) for half in (a, b))
+    return first, second

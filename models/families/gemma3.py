@@ -56,16 +56,19 @@ def spec(config: Mapping[str, Any], prefix: str, carried: tuple[str, ...] = ()) 
 def _layer(config: Mapping[str, Any], kind: str) -> LayerSpec:
     sliding = kind == "sliding_attention"
     key, theta = THETAS[kind]
-    # The old spelling's rope_scaling is of the global layers alone.
-    old = {"rope_theta": config.get(key, theta), **({} if sliding else config.get("rope_scaling") or {})}
-    new = (config.get("rope_parameters") or {}).get(kind) or {}
+    # As transformers has it: rope_scaling is of the global layers alone, and goes before rope_parameters.
+    given = config.get("rope_parameters")
+    own = {"rope_type": "default"} if given is None else given.get(kind) or {"rope_type": "default"}
+    scaling = {} if sliding else config.get("rope_scaling") or {}
     return LayerSpec(
         kind="sliding" if sliding else "global",
         heads=config["num_attention_heads"],
         kv_heads=config["num_key_value_heads"],
         head_dim=config["head_dim"],
         mlp_dim=config["intermediate_size"],
-        rope=rope({**old, **new}, config["head_dim"], f"rope_parameters.{kind}"),
+        rope=rope(
+            {"rope_theta": config.get(key, theta), **own, **scaling}, config["head_dim"], f"rope_parameters.{kind}"
+        ),
         activation=activation(config, "hidden_activation", "gelu_pytorch_tanh"),
         window=config["sliding_window"] if sliding else None,
         scale=config["query_pre_attn_scalar"] ** -0.5,

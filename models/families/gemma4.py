@@ -10,21 +10,44 @@ from typing import Any
 
 from common.errors import UserError
 from models.families.reading import activation, refuse, rope, where
-from models.spec import DecoderSpec, Experts, LayerSpec, PerLayerInput
+from models.spec import DecoderSpec, Experts, LayerSpec, PerLayerInput, Rope
 
 KINDS = {"sliding_attention": "sliding", "full_attention": "global"}
 UNSUPPORTED = {"attention_bias": "attention biases are"}
+DEFAULTS = {
+    "vocab_size": 262_144,
+    "hidden_size": 2304,
+    "intermediate_size": 9216,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 256,
+    "global_head_dim": 512,
+    "rms_norm_eps": 1e-6,
+    "sliding_window": 512,
+    "vocab_size_per_layer_input": 262_144,
+    "rope_parameters": {
+        "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
+        "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1_000_000.0},
+    },
+}
+PER_LAYER = ("head_dim", "num_key_value_heads")
+PATTERN = 6
+"""Every so many layers one is global, where layer_types does not say."""
 
 
 def spec(config: Mapping[str, Any], prefix: str, carried: tuple[str, ...] = ()) -> DecoderSpec:
     """`config`: the text part of config.json. Raises UserError for what is not supported, naming the key."""
+    per_layer_input = config.get("hidden_size_per_layer_input", 256)
+    config = {**DEFAULTS, **{key: value for key, value in config.items() if value is not None}}
     refuse(config, UNSUPPORTED)
+    config["layer_types"] = _layer_types(config)
     if config.get("use_bidirectional_attention") == "all":
         raise UserError("bidirectional attention is not supported", where=where("use_bidirectional_attention", "all"))
-    layers = tuple(_layer(config, i) for i in range(config["num_hidden_layers"]))
+    overrides = _overrides(config)
+    layers = tuple(_layer(config, i, overrides.get(i)) for i in range(config["num_hidden_layers"]))
     borrowers = [i for i, layer in enumerate(layers) if layer.shared_kv is not None]
     unused = ("k_proj", "v_proj", "k_norm")
-    dim = config.get("hidden_size_per_layer_input")
     return DecoderSpec(
         family="gemma4",
         vocab=config["vocab_size"],
@@ -35,7 +58,9 @@ def spec(config: Mapping[str, Any], prefix: str, carried: tuple[str, ...] = ()) 
         logit_cap=config.get("final_logit_softcapping"),
         prefix=prefix,
         tied=config.get("tie_word_embeddings", True),
-        per_layer_input=PerLayerInput(config["vocab_size_per_layer_input"], dim) if dim else None,
+        per_layer_input=PerLayerInput(config["vocab_size_per_layer_input"], per_layer_input)
+        if per_layer_input
+        else None,
         # Published checkpoints hold keys and values for layers that borrow them, too.
         carried=(*carried, *(f"{prefix}layers.{i}.self_attn.{name}." for i in borrowers for name in unused)),
     )
@@ -55,16 +80,50 @@ def _lender(config: Mapping[str, Any], i: int) -> int | None:
     return max(j for j in range(first) if types[j] == types[i])
 
 
-def _layer(config: Mapping[str, Any], i: int) -> LayerSpec:
+def _layer_types(config: Mapping[str, Any]) -> list[str]:
+    """Of every layer; the last one is global whatever the configuration says, as in transformers."""
+    count = config["num_hidden_layers"]
+    every = config.get("layer_types") or [
+        "sliding_attention" if (i + 1) % PATTERN else "full_attention" for i in range(count)
+    ]
+    return [*every[: count - 1], "full_attention"]
+
+
+def _overrides(config: Mapping[str, Any]) -> dict[int, dict[str, int]]:
+    """What single layers have of their own, by number: transformers writes `"03"` beside `"10"`."""
+    found: dict[int, dict[str, int]] = {}
+    for key, own in (config.get("per_layer_config") or {}).items():
+        at = where(f"per_layer_config.{key}", own)
+        if not (key.isascii() and key.isdigit()) or int(key) >= config["num_hidden_layers"] or int(key) in found:
+            raise UserError("must name each layer once, by its number", where=at)
+        if not isinstance(own, dict):
+            raise UserError("must be an object", where=at)
+        for name, value in own.items():
+            if name not in PER_LAYER and value != config.get(name):
+                raise UserError(f"layers that differ in {name} are not supported", where=at)
+        found[int(key)] = {name: own[name] for name in PER_LAYER if name in own}
+    return found
+
+
+def _rope(config: Mapping[str, Any], kind: str, head_dim: int) -> Rope:
+    """As in transformers, `rope_scaling` takes the place of `rope_parameters`."""
+    key = "rope_scaling" if config.get("rope_scaling") else "rope_parameters"
+    if not isinstance(own := config[key].get(kind), dict):
+        raise UserError(f"lacks the rope of its {kind} layers", where=where(key, config[key]))
+    return rope(own, head_dim, f"{key}.{kind}")
+
+
+def _layer(config: Mapping[str, Any], i: int, override: Mapping[str, int] | None) -> LayerSpec:
     kind = config["layer_types"][i]
     sliding = kind == "sliding_attention"
     k_is_v = bool(config.get("attention_k_eq_v")) and not sliding
     own = {key: config[key] for key in ("head_dim", "num_key_value_heads")}
-    if not sliding:
-        own["head_dim"] = config.get("global_head_dim", own["head_dim"])
+    if "per_layer_config" in config:
+        own |= override or {}
+    elif not sliding:
+        own["head_dim"] = config["global_head_dim"]
         if k_is_v and config.get("num_global_key_value_heads"):
             own["num_key_value_heads"] = config["num_global_key_value_heads"]
-    own.update(config.get("per_layer_config", {}).get(str(i), {}))
     lender = _lender(config, i)
     wide = 2 if lender is not None and config.get("use_double_wide_mlp") else 1
     experts = None
@@ -76,7 +135,7 @@ def _layer(config: Mapping[str, Any], i: int) -> LayerSpec:
         kv_heads=own["num_key_value_heads"],
         head_dim=own["head_dim"],
         mlp_dim=wide * config["intermediate_size"],
-        rope=rope(config["rope_parameters"][kind], own["head_dim"], f"rope_parameters.{kind}"),
+        rope=_rope(config, kind, own["head_dim"]),
         activation=activation(config, "hidden_activation", "gelu_pytorch_tanh"),
         window=config["sliding_window"] if sliding else None,
         k_is_v=k_is_v,

@@ -15,19 +15,21 @@ UNSUPPORTED = {"attention_bias": "attention biases are", "mlp_bias": "MLP biases
 def llama(config: Mapping[str, Any], prefix: str) -> DecoderSpec:
     """Raises UserError for what is not supported, naming the key."""
     head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
-    return _spec("llama", config, prefix, head_dim, [None] * config["num_hidden_layers"], qk_norm=False)
+    windows: list[int | None] = [None] * config["num_hidden_layers"]
+    return _spec("llama", config, prefix, head_dim, windows, positions=2048, qk_norm=False)
 
 
 def qwen3(config: Mapping[str, Any], prefix: str) -> DecoderSpec:
     """Raises UserError for what is not supported, naming the key."""
-    window = config.get("sliding_window") if config.get("use_sliding_window") else None
+    config = {"num_key_value_heads": 32, **config}
+    window = config.get("sliding_window", 4096) if config.get("use_sliding_window") else None
     first = config.get("max_window_layers", 28)
     kinds = config.get("layer_types") or [
         "sliding_attention" if window is not None and i >= first else "full_attention"
         for i in range(config["num_hidden_layers"])
     ]
     windows = [window if kind == "sliding_attention" else None for kind in kinds[: config["num_hidden_layers"]]]
-    return _spec("qwen3", config, prefix, config.get("head_dim") or 128, windows, qk_norm=True)
+    return _spec("qwen3", config, prefix, config.get("head_dim") or 128, windows, positions=32_768, qk_norm=True)
 
 
 def _spec(
@@ -36,6 +38,7 @@ def _spec(
     prefix: str,
     head_dim: int,
     windows: list[int | None],
+    positions: int,
     qk_norm: bool,
 ) -> DecoderSpec:
     refuse(config, UNSUPPORTED)
@@ -47,7 +50,7 @@ def _spec(
             kv_heads=config.get("num_key_value_heads") or config["num_attention_heads"],
             head_dim=head_dim,
             mlp_dim=config["intermediate_size"],
-            rope=one_rope(config, head_dim, 10_000.0),
+            rope=one_rope(config, head_dim, 10_000.0, positions),
             activation=activation(config, "hidden_act", "silu"),
             window=window,
             scale=head_dim**-0.5,

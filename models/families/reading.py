@@ -112,10 +112,19 @@ def rope(parameters: Mapping[str, Any], head_dim: int, key: str = "rope_paramete
     raise UserError("this rope scaling is not supported", where=where(f"{key}.rope_type", kind), fix=f"known: {known}")
 
 
-def one_rope(config: Mapping[str, Any], head_dim: int, theta: float) -> Rope:
-    """The rope of a model whose layers all share it: `rope_parameters`, or `rope_theta` and `rope_scaling`."""
-    old = {"rope_theta": config.get("rope_theta", theta), **(config.get("rope_scaling") or {})}
-    return rope({**old, **(config.get("rope_parameters") or {})}, head_dim)
+def one_rope(config: Mapping[str, Any], head_dim: int, theta: float, positions: int) -> Rope:
+    """The rope of a model whose layers all share it. As in transformers, `rope_scaling` takes the place of
+    `rope_parameters`, and what neither says is the configuration's own (`theta`, `positions`: its defaults)."""
+    key = "rope_scaling" if config.get("rope_scaling") else "rope_parameters"
+    given = config.get(key) or {}
+    if nested := [kind for kind in LAYER_TYPES if kind in given]:
+        raise UserError("a rope for each type of layers is not supported here", where=where(key, nested[0]))
+    parameters = {"rope_theta": config.get("rope_theta", theta), **given}
+    share = parameters.get("partial_rotary_factor", config.get("partial_rotary_factor"))
+    if share not in (None, 1):
+        raise UserError("turning a part of each head is not supported", where=where("partial_rotary_factor", share))
+    positions = config.get("max_position_embeddings") or positions
+    return rope({"original_max_position_embeddings": positions, **parameters}, head_dim, key)
 
 
 def check(spec: DecoderSpec) -> DecoderSpec:

@@ -12,9 +12,9 @@ from typing import Any
 from common.digests.known import Digests
 from common.digests.model import model_digest
 from common.errors import UserError
-from common.files import read_json
+from common.files import keep_apart, read_json
 from common.progress import log
-from common.schema import is_remote
+from common.schema import absolute, is_remote
 from data.config import DataConfig
 from models.config import HardwareConfig
 from pipeline.recipe.schema import validate
@@ -29,6 +29,8 @@ from pipeline.run.scores import with_wanted_k
 from pipeline.run.server import follow, start_server
 
 _HARDWARE = "hardware"
+PLACES = ("model", "base", "adapter", "data", "probes")
+"""Inputs that are files or folders."""
 MODELS = ("--model", "--base")
 """Flags that take a Hub id or a URL, too."""
 
@@ -50,10 +52,10 @@ def stage_step(
     hardware = validate(HardwareConfig, machine, Path.cwd())
     if _HARDWARE in INPUTS[stage].model_fields:
         inputs = inputs | {_HARDWARE: hardware}
-    inputs = {
-        name: local_folder(value) if f"--{name}" in MODELS and stage != "eval" else value
-        for name, value in inputs.items()
-    }
+    if stage != "eval":  # whose model is a name
+        inputs = {name: _found(name, value) for name, value in inputs.items()}
+    if stage == "convert":
+        keep_apart(out, inputs)
     digests = Digests()
     seen: dict[str, Any] = {}
     if stage != "serve":  # nothing of it is kept: its model is not read for a fingerprint
@@ -65,6 +67,13 @@ def stage_step(
     if KNOWN in INPUTS[stage].model_fields:
         inputs = inputs | {KNOWN: digests.known}
     return Step(stage, stage, config, inputs, identity_of(stage, config, seen, digests), out), hardware
+
+
+def _found(name: str, value: Any) -> Any:
+    """An input, absolute where it is a file or folder; a model that lies elsewhere is fetched."""
+    if name not in PLACES:
+        return value
+    return local_folder(absolute(value)) if f"--{name}" in MODELS else absolute(value)
 
 
 def _content(value: Any, digests: Digests, weights: bool | None) -> Any:
@@ -80,7 +89,7 @@ def check_paths(flags: dict[str, str]) -> None:
     """What each flag names exists."""
     for flag, path in flags.items():
         elsewhere = is_remote(path) if flag in MODELS else flag == "--input" and is_remote_rows(path)
-        if not Path(path).exists() and not elsewhere:
+        if not Path(path).expanduser().exists() and not elsewhere:
             raise UserError("no such file or folder", where=f"{flag} {path}", fix="check the path")
 
 

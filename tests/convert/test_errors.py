@@ -163,8 +163,8 @@ def theirs(make_base, make_adapter, convert, tmp_path):
         ({"bias": "all"}, "not supported", "bias"),
         ({"modules_to_save": ["lm_head"]}, "not supported", "modules_to_save"),
         ({"peft_type": "IA3"}, "type IA3", "adapter_config.json"),
-        ({"r": 16}, "rank 4 here, 16", "lora_A"),
-        ({"r": None}, "not a PEFT configuration", "adapter_config.json"),
+        ({"r": 16}, "rank 4 and 4 here, 16", "lora_A"),
+        ({"r": None}, "a rank is a whole number", "adapter_config.json: r"),
     ],
 )
 def test_peft_adapters_that_cannot_be_merged(theirs, fails, change, match, where):

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import UserError
+from common.safetensors import Shard
 from models.adapters.lora import attach, known_products
 from models.adapters.peft import PeftAdapter, PeftPair, joined, read_peft_adapter
 from models.folder.load import load_decoder
@@ -42,7 +43,7 @@ def test_joined_pairs_say_the_same(leaf: Leaf, seed: int, shared: bool) -> None:
         b = random.standard_normal((leaf.hf_shape[0], len(a))).astype(np.float32)
         pairs[name] = PeftPair(len(a), scale, partial(lambda a, b: (a, b), a, b))
         updates[name] = scale * b @ a
-    row = joined(leaf, PeftAdapter(2, 4.0, 2.0, False, pairs, ""))
+    row = joined(leaf, PeftAdapter(2, 4.0, 2.0, False, pairs, "", Shard(Path(), b"", ())))
     assert (row is None) == (not pairs)
     if row is None:
         return
