@@ -87,7 +87,7 @@ def rms_norm(x: jax.Array, weight: jax.Array | None, eps: float, offset: float =
     y = x.astype(jnp.float32)
     y *= jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + eps)
     if weight is not None:
-        y *= offset + weight.astype(jnp.float32)
+        y *= jnp.expand_dims(offset + weight.astype(jnp.float32), range(y.ndim - 1))
     return y.astype(x.dtype)
 
 

@@ -20,7 +20,7 @@ LOGITS_BYTES = 256 << 20
 def next_tokens(batch: Batch) -> tuple[jax.Array, jax.Array]:
     """Targets and weights [b t]: token t + 1 is the target of t, where it is supervised and of the same segment."""
     targets, segments, mask = (jnp.roll(batch[name], -1, axis=1) for name in ("tokens", "segments", "mask"))
-    inside = (segments == batch["segments"]) & (jnp.arange(targets.shape[1]) < targets.shape[1] - 1)
+    inside = (segments == batch["segments"]) & (jnp.arange(targets.shape[1])[None] < targets.shape[1] - 1)
     return targets, (mask & inside).astype(jnp.float32)
 
 

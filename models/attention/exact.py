@@ -26,7 +26,7 @@ def frequencies(rope: Rope, head_dim: int) -> np.ndarray:
 
 def rotate(x: jax.Array, positions: jax.Array, rope: Rope) -> jax.Array:
     """Rotary embedding of x [b t heads h] at positions [b t], computed in float32."""
-    angle = positions[..., None, None].astype(jnp.float32) * frequencies(rope, x.shape[-1])
+    angle = positions[..., None, None].astype(jnp.float32) * frequencies(rope, x.shape[-1])[None, None, None]
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     low, high = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([low * cos - high * sin, high * cos + low * sin], axis=-1).astype(x.dtype)

@@ -75,7 +75,8 @@ def _first_column(start: jax.Array, block: int, s: int) -> jax.Array:
 def _held(start: jax.Array, block: int, s: int) -> jax.Array:
     """The position in each column [... s] when those before `start` are written; negative where there is none."""
     start = start[..., None]
-    return start - 1 - (_first_column(start, block, s) - 1 - jnp.arange(s)) % s
+    columns = jnp.expand_dims(jnp.arange(s), range(start.ndim - 1))
+    return start - 1 - (_first_column(start, block, s) - 1 - columns) % s
 
 
 def place(cache: Layers, kv: Layers, numbers: jax.Array, block: int) -> Layers:
