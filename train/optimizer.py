@@ -51,10 +51,10 @@ def links(config: TrainConfig, spec: DecoderSpec, steps: int) -> dict[str, optax
 def make_optimizer(config: TrainConfig, spec: DecoderSpec, steps: int) -> optax.GradientTransformation:
     chain = optax.chain(*links(config, spec, steps).values())
 
-    def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         # optax raises a float to its whole count of steps, which strict promotion refuses; it is on in our tests.
         with jax.numpy_dtype_promotion("standard"):
-            return chain.update(grads, state, params)
+            return chain.update(updates, state, params)
 
     return optax.GradientTransformation(chain.init, update)
 
