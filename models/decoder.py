@@ -6,7 +6,6 @@ to later ones are walked one by one between two scans.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from typing import Any, Literal, TypeVar
@@ -220,13 +219,22 @@ class _Walk:
     def _step(self, kind: str) -> Any:
         """One layer: (x, (its number among its kind, what is scanned over)) -> (x, its keys and values)."""
         graph, _, frozen = self.split[kind]
+        spec = self.spec.of_kind(kind)
 
         def step(x: jax.Array, each: tuple[Any, tuple[nnx.State, jax.Array | None]]) -> tuple[jax.Array, KV]:
             number, (trained, per_layer_input) = each
             own = jax.tree.map(lambda stack: stack[number], frozen)
             layer = nnx.merge(graph, trained, own)
-            look = _Look(self.attention, self.segments, self.masks[kind], self.lent)
-            return _run(layer, x, self.positions, look, per_layer_input)
+            used: list[KV] = []
+
+            def attend(q: jax.Array, own: KV | None) -> jax.Array:
+                if own is None:
+                    assert spec.shared_kv is not None, "a layer without keys of its own borrows them"
+                    own = self.lent[spec.shared_kv]
+                used.append(own)
+                return self.attention(q, *used[0], self.segments, self.masks[kind], spec)
+
+            return layer(x, self.positions, attend, per_layer_input), used[0]
 
         return step if self.remat == "none" else jax.checkpoint(step, policy=POLICIES[self.remat], prevent_cse=False)
 
@@ -280,29 +288,3 @@ class _Walk:
             )
             done[kind] += count
         return x
-
-
-@dataclass(frozen=True)
-class _Look:
-    """What attention needs besides queries, keys and values."""
-
-    attention: Attention
-    segments: jax.Array | None
-    mask: jax.Array | None
-    lent: Lent
-
-
-def _run(
-    layer: Layer, x: jax.Array, positions: jax.Array, look: _Look, per_layer_input: jax.Array | None
-) -> tuple[jax.Array, KV]:
-    """The layer's output, and the keys and values it used."""
-    used: list[KV] = []
-
-    def attend(q: jax.Array, own: KV | None) -> jax.Array:
-        if own is None:
-            assert layer.spec.shared_kv is not None, "a layer without keys of its own borrows them"
-            own = look.lent[layer.spec.shared_kv]
-        used.append(own)
-        return look.attention(q, *own, look.segments, look.mask, layer.spec)
-
-    return layer(x, positions, attend, per_layer_input), used[0]

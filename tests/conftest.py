@@ -1,4 +1,5 @@
-"""Compiled programs are shared by all processes of a test session, as they are by the stages of a run."""
+"""Of all processes of a test session: one store of compiled programs, as the stages of a run have one, and errors in
+place of implicit promotions of types and ranks, which hide mistakes in axes and lose the dtype that was meant."""
 
 import os
 import shutil
@@ -7,11 +8,12 @@ import tempfile
 import pytest
 
 CACHE = "JAX_COMPILATION_CACHE_DIR"
+STRICT = {"JAX_NUMPY_DTYPE_PROMOTION": "strict", "JAX_NUMPY_RANK_PROMOTION": "raise"}
+os.environ |= STRICT  # here, since the conftests of folders below import JAX, which reads it once; children inherit it
 made = pytest.StashKey[str]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"  # in the stages' processes, too
     if CACHE not in os.environ:  # a worker process finds its parent's
         os.environ[CACHE] = config.stash[made] = tempfile.mkdtemp(prefix="tapeout-compiled-")
 

@@ -67,7 +67,7 @@ def product(x: jax.Array, w: Quantized) -> jax.Array:
     codes = matrix.codes.astype(x.dtype) if w.mode == "int8" else matrix.wide().astype(x.dtype)
     out = jnp.einsum("id,od->io", rows, codes, preferred_element_type=jnp.float32)
     if w.mode == "int8":
-        out *= matrix.scale[:, 0]
+        out *= matrix.scale[:, 0][None]
     return out.reshape(*x.shape[:2], *w.codes.shape[: w.codes.ndim - (x.ndim - 2)])
 
 

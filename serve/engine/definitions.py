@@ -140,7 +140,7 @@ class Definitions:
             out = Drawn(*(buffer.at[step].set(value) for buffer, value in zip(out, drawn, strict=True)))
             token = jnp.where(active, drawn.token, token)
             position = jnp.where(active, position + 1, position)
-            ended = jnp.any(token[:, None] == eos_ids, axis=1) & ~slots.ignore_end
+            ended = jnp.any(token[:, None] == eos_ids[None], axis=1) & ~slots.ignore_end
             return step + 1, new, token, position, active & ~ended & (position + 1 < slots.limit), out
 
         b, k = self.slots, self.steps

@@ -1,9 +1,8 @@
 """Shrunken Gemma 4 models in Hugging Face layout, with random weights."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import jax
 import pytest
 import torch
 from transformers import Gemma4ForCausalLM, Gemma4TextConfig
@@ -23,13 +22,6 @@ PATTERNS = {
     "a tail": [SLIDING, SLIDING, GLOBAL, SLIDING, GLOBAL],
     "global only": [GLOBAL, GLOBAL],
 }
-
-
-@pytest.fixture(autouse=True)
-def strict_types() -> Iterator[None]:
-    """No operand changes its type in silence (optax's own steps do, so that this is not for training)."""
-    with jax.numpy_dtype_promotion("strict"):
-        yield
 
 
 @pytest.fixture(scope="session")
