@@ -78,7 +78,7 @@ def make_adapter(folder: Path, base: Path) -> None:
     arrays = {
         f"{leaf.path}.lora_{half}": jnp.asarray(0.01 * random.standard_normal(shape, np.float32))
         for leaf in rows(read_spec(str(base)), stacked=True)
-        if leaf.use.adaptable and leaf.target in TARGETS
+        if leaf.use.product and leaf.use.adaptable and leaf.target in TARGETS
         for half, shape in zip("ab", lora_shapes(leaf, RANK), strict=True)
     }
     with ocp.CheckpointManager(folder.absolute() / "checkpoints") as manager:

@@ -219,6 +219,7 @@ class _Walk:
     def _step(self, kind: str) -> Any:
         """One layer: (x, (its number among its kind, what is scanned over)) -> (x, its keys and values)."""
         graph, _, frozen = self.split[kind]
+        spec = self.spec.of_kind(kind)
 
         def step(x: jax.Array, each: tuple[Any, tuple[nnx.State, jax.Array | None]]) -> tuple[jax.Array, KV]:
             number, (trained, per_layer_input) = each

@@ -30,7 +30,7 @@ class Use:
     product: bool = False
     """A layer multiplies activations [b t ...] with it; the equation follows from its letters."""
     adaptable: bool = False
-    """LoRA may adapt the product."""
+    """An adapter may be merged into it; beside it, while training or serving, where it is a layer's product too."""
     quantizable: bool = False
     """Its codes may be int8, int4 or nf4."""
     tokens: bool = False
@@ -166,7 +166,7 @@ def equation(leaf: Leaf) -> str:
 
 def target_like(table: Iterable[Leaf], word: str) -> str | None:
     """The target that Hugging Face's name for a product is part of (`q_proj` of `q`), or the nearest in spelling."""
-    products = [leaf for leaf in table if leaf.use.adaptable]
+    products = [leaf for leaf in table if leaf.use.product and leaf.use.adaptable]
     word = word.rsplit(".", 1)[-1]
     for leaf in products:
         if any(word == name.removesuffix(".weight").rsplit(".", 1)[-1] for name in leaf.hf_names):

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from common.errors import UserError
@@ -43,12 +44,18 @@ def make_mesh(hardware: HardwareConfig, spec: DecoderSpec | None = None, batch_s
         )
     if spec is not None:
         check_tp(spec, sizes.get("tp", 1), hardware.replicate)
-    return _mesh(shape, devices)
+    return laid_out(shape, devices)
 
 
-def _mesh(shape: Sequence[int], devices: list[Any]) -> Mesh:
-    """Over the real topology: neighbours on an axis are neighbours in the slice."""
-    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+def laid_out(shape: Sequence[int], devices: list[Any]) -> Mesh:
+    """Over the real topology, where neighbours on an axis are neighbours in the slice; as listed where JAX has no such
+    layout: devices that make no cuboid (three of a slice), an axis that no product of the slice's own gives."""
+    kinds = (AxisType.Auto,) * len(AXES)
+    try:
+        return jax.make_mesh(shape, AXES, axis_types=kinds, devices=devices)
+    except (AssertionError, NotImplementedError):
+        log("mesh: the slice has no layout of this shape, devices stand as JAX lists them")
+        return Mesh(np.asarray(devices).reshape(shape), AXES, axis_types=kinds)
 
 
 def serving_mesh(tp: int | Literal["auto"], replicate: str, spec: DecoderSpec) -> Mesh | None:
@@ -62,7 +69,7 @@ def serving_mesh(tp: int | Literal["auto"], replicate: str, spec: DecoderSpec) -
         what = f"tp = {tp}, but there are {len(devices)} devices"
         raise UserError(what, where="serve.tp", fix=f"write at most {len(devices)}, or auto")
     check_tp(spec, tp, replicate, "serve")
-    return None if tp == 1 else _mesh([1, 1, tp], devices[:tp])
+    return None if tp == 1 else laid_out([1, 1, tp], devices[:tp])
 
 
 def _spelled(sizes: Mapping[str, int]) -> str:

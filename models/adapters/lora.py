@@ -25,7 +25,7 @@ from models.mesh import lora_shardings
 
 def _products(decoder: Decoder) -> list[Leaf]:
     """The rows of layers that LoRA can adapt."""
-    return [leaf for leaf in rows(decoder.spec, decoder.stacked) if leaf.use.adaptable]
+    return [leaf for leaf in rows(decoder.spec, decoder.stacked) if leaf.use.product and leaf.use.adaptable]
 
 
 def known_products(decoder: Decoder) -> set[str]:

@@ -100,7 +100,12 @@ def rows(spec: DecoderSpec, stacked: bool) -> list[Leaf]:
         table += [
             Leaf("per_layer_embed", (f"{at}embed_tokens_per_layer.weight",), "v y p", "v (y p)", (u, y, p), TOKENS),
             Leaf(
-                "per_layer_model_projection", (f"{at}per_layer_model_projection.weight",), "y p d", "(y p) d", (y, p, d)
+                "per_layer_model_projection",
+                (f"{at}per_layer_model_projection.weight",),
+                "y p d",
+                "(y p) d",
+                (y, p, d),
+                Use(adaptable=True),
             ),
             Leaf("per_layer_projection_norm", (f"{at}per_layer_projection_norm.weight",), "p", "p", (p,)),
         ]

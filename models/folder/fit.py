@@ -19,7 +19,7 @@ Finding = dict[str, Any]
 
 def _adaptable(table: list[Leaf]) -> list[str]:
     """What a recipe's targets can name here: the products of layers."""
-    return sorted({leaf.target for leaf in table if leaf.use.adaptable})
+    return sorted({leaf.target for leaf in table if leaf.use.product and leaf.use.adaptable})
 
 
 def _no_target(table: list[Leaf], word: str, known: list[str]) -> str:

@@ -51,7 +51,7 @@ def write_adapter(folder: Path, base: Path, steps: tuple[int, ...], exact: bool,
     """
     random = np.random.default_rng(1)
     rank, alpha = 4, 8.0
-    adapted = [leaf for leaf in rows(read_spec(str(base)), stacked=True) if leaf.use.adaptable]
+    adapted = [leaf for leaf in rows(read_spec(str(base)), stacked=True) if leaf.use.product and leaf.use.adaptable]
     for step in steps:
         arrays = {}
         for leaf in adapted:

@@ -108,3 +108,15 @@ def test_equations_are_those_that_one_would_write(name: str, tmp_path: Path) -> 
 )
 def test_a_target_by_its_other_names(folder: Path, word: str, meant: str | None) -> None:
     assert target_like(rows(read_spec(str(folder)), False), word) == meant
+
+
+def test_every_linear_of_a_model_can_be_merged_into(tmp_path: Path) -> None:
+    """PEFT's all-linear adapts the projection outside the layers, too: convert knows it, LoRA's targets do not."""
+    build("gemma4 E2B").config.save_pretrained(tmp_path)
+    outside = {
+        leaf.path for leaf in rows(read_spec(str(tmp_path)), True) if leaf.use.adaptable and "." not in leaf.path
+    }
+    assert outside == {"per_layer_model_projection"}
+    assert (
+        target_like(rows(read_spec(str(tmp_path)), True), "per_layer_model_projection") != "per_layer_model_projection"
+    )

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from transformers import Gemma4ForCausalLM, Gemma4TextConfig
 from common.errors import UserError
 from models.config import HardwareConfig
 from models.families import read_spec
-from models.mesh import auto_mesh, check_tp, make_mesh
+from models.mesh import auto_mesh, check_tp, laid_out, make_mesh
 from models.spec import DecoderSpec
 
 REPO = Path(__file__).resolve().parents[2]
@@ -153,3 +154,34 @@ def test_a_product_that_is_not_the_device_count(spec: DecoderSpec) -> None:
         with pytest.raises(UserError, match="places, but there are") as error:
             make_mesh(HardwareConfig(mesh=mesh), spec)
         assert error.value.where == "hardware.mesh"
+
+
+@dataclass(frozen=True)
+class Chip:
+    """What JAX's layout asks of a TPU: none is here to be asked."""
+
+    id: int
+    coords: tuple[int, int, int]
+    device_kind: str = "TPU v6 lite"
+    platform: str = "tpu"
+    core_on_chip: int = 0
+    slice_index: int = 0
+    process_index: int = 0
+
+
+@pytest.mark.parametrize(
+    ("wide", "taken", "shape", "order"),
+    [
+        (2, 8, (1, 2, 4), [0, 1, 2, 3, 7, 6, 5, 4]),
+        (2, 4, (1, 1, 4), [0, 1, 3, 2]),
+        (2, 3, (1, 1, 3), [0, 1, 2]),
+        (4, 16, (1, 2, 8), list(range(16))),
+    ],
+    ids=["rings", "a ring of four", "no cuboid", "no such axis"],
+)
+def test_devices_stand_by_the_slice_or_as_listed(
+    wide: int, taken: int, shape: tuple[int, int, int], order: list[int]
+) -> None:
+    """`wide` chips in a row: neighbours along an axis are neighbours in the slice, where there is such a layout."""
+    chips = [Chip(i, (i % wide, i // wide, 0)) for i in range(16)]
+    assert [chip.id for chip in laid_out(shape, chips[:taken]).devices.flat] == order
