@@ -227,9 +227,12 @@ class _Walk:
             layer = nnx.merge(graph, trained, own)
             used: list[KV] = []
 
-            def attend(q: jax.Array, kv: KV | None) -> jax.Array:
-                used.append(self.lent[layer.spec.kv_layer(-1)] if kv is None else kv)
-                return self.attention(q, *used[0], self.segments, self.masks[kind], layer.spec)
+            def attend(q: jax.Array, own: KV | None) -> jax.Array:
+                if own is None:
+                    assert spec.shared_kv is not None, "a layer without keys of its own borrows them"
+                    own = self.lent[spec.shared_kv]
+                used.append(own)
+                return self.attention(q, *used[0], self.segments, self.masks[kind], spec)
 
             return layer(x, self.positions, attend, per_layer_input), used[0]
 

@@ -64,7 +64,7 @@ def spec_of(config: Mapping[str, Any], folder: str, tensors: Callable[[], Iterab
             return check(MULTIMODAL[kind]({**tied, **text}, _prefix(tensors()), carried))
     except KeyError as error:
         raise UserError(f"config.json lacks {error}", where=f"{folder}/config.json") from None
-    except TypeError as error:
+    except (TypeError, IndexError) as error:
         # A key that a family needs is null, mostly: values that are there have the right type by now.
         raise UserError(f"config.json has a value that cannot be: {error}", where=f"{folder}/config.json") from error
     known = ", ".join(sorted([*TEXT, *MULTIMODAL]))

@@ -31,6 +31,8 @@ DEFAULTS = {
         "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1_000_000.0},
     },
 }
+SIZES = frozenset(DEFAULTS) - {"rope_parameters", "sliding_window"}
+"""Keys that mean something else when they are null than when they are not there."""
 PER_LAYER = ("head_dim", "num_key_value_heads")
 PATTERN = 6
 """Every so many layers one is global, where layer_types does not say."""
@@ -39,7 +41,7 @@ PATTERN = 6
 def spec(config: Mapping[str, Any], prefix: str, carried: tuple[str, ...] = ()) -> DecoderSpec:
     """`config`: the text part of config.json. Raises UserError for what is not supported, naming the key."""
     per_layer_input = config.get("hidden_size_per_layer_input", 256)
-    config = {**DEFAULTS, **{key: value for key, value in config.items() if value is not None}}
+    config = {**DEFAULTS, **{key: value for key, value in config.items() if value is not None or key in SIZES}}
     refuse(config, UNSUPPORTED)
     config["layer_types"] = _layer_types(config)
     if config.get("use_bidirectional_attention") == "all":

@@ -24,7 +24,8 @@ def make_way(partial: Path, step: Step) -> None:
     job = _job(partial)
     if job is not None and job["fingerprint"] == step.fingerprint and step.stage in RESUMES:
         return
-    if job is None and any(partial.iterdir()):
+    begun = JOB + PARTIAL  # killed before the job was written: nothing of value
+    if job is None and any(path.name != begun for path in partial.iterdir()):
         _set_aside(partial)
     elif job is not None and has_work(partial):
         raise UserError(

@@ -155,4 +155,4 @@ def test_how_a_child_answers(tmp_path: Path) -> None:
     code, out, err = _answered(other, tmp_path, None)
     assert (code, out) == (2, "") and "one job file is needed" in err
     code, out, err = _answered(other, tmp_path, "{")
-    assert (code, out) == (1, "") and "unexpected JSONDecodeError" in err and "Traceback" not in err
+    assert (code, out) == (2, "") and "JSON" in err and "Traceback" not in err

@@ -212,7 +212,7 @@ REFUSED = [
     ("llama", {"rope_parameters": 7}, "must be an object", "rope_parameters = 7"),
     ("gemma4 experts", {"layer_types": ["full_attention"]}, "names 1 layers", "layer_types"),
     ("gemma4 experts", {"layer_types": ["half_attention"] * 3}, "list of layer types", "layer_types"),
-    ("gemma4 experts", {"num_experts": None}, "positive whole number", "num_experts = None"),
+    ("gemma4 experts", {"num_experts": None}, "lacks 'num_experts'", "config.json"),
     ("gemma4 experts", {"use_bidirectional_attention": "all"}, "bidirectional", "use_bidirectional_attention"),
 ]
 

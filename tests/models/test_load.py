@@ -145,7 +145,7 @@ def test_a_model_type_that_is_not_known(folder: Path, kind: Any) -> None:
 
 def test_a_configuration_that_lacks_a_key(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
-    del config["sliding_window"]
+    config["enable_moe_block"] = True
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError, match="lacks 'sliding_window'"):
+    with pytest.raises(UserError, match="lacks 'num_experts'"):
         read_spec(str(folder))
