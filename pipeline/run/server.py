@@ -38,13 +38,20 @@ class Server:
     shown: int
     """Bytes of the log that were shown while it started."""
 
+    def show(self) -> None:
+        """What it has said since."""
+        with open(self.folder / LOG, "rb") as output:
+            output.seek(self.shown)
+            _show(output)
+            self.shown = output.tell()
+
     def stop(self) -> int:
         return children.stop(self.child)
 
 
 def start_server(step: Step, folder: Path, env: dict[str, str]) -> Server:
     """Start `step`'s server with `folder` as its output; returns when it is ready."""
-    job = folder / "job.json"
+    job = folder / "server.json"  # beside the attempt's own job, which says whose it is
     for name in (ENDPOINT, METRICS):
         (folder / name).unlink(missing_ok=True)
     write_json(job, step.job(folder))
@@ -67,7 +74,6 @@ def _await_ready(step: Step, child: subprocess.Popen[bytes], folder: Path, outpu
         if code is not None:
             raise ChildFailed(step.name, code)
         time.sleep(_POLL_S)
-    _show(output)
 
 
 def _show(output: BinaryIO) -> None:
@@ -84,6 +90,7 @@ def scratch_server(step: Step, root: Path, env: dict[str, str]) -> Iterator[Serv
     try:
         server = start_server(step, folder, env)
         try:
+            server.show()
             yield server
         finally:
             server.stop()
@@ -106,12 +113,10 @@ def check_alive(server: Server) -> None:
 def follow(server: Server) -> int:
     """Show what the server says until it ends or we are asked to; returns its exit code."""
     try:
-        with open(server.folder / LOG, "rb") as output:
-            output.seek(server.shown)
-            while server.child.poll() is None:
-                _show(output)
-                time.sleep(_POLL_S)
-            _show(output)
+        while server.child.poll() is None:
+            server.show()  # that it serves is said only here, where a signal is known to end it well
+            time.sleep(_POLL_S)
+        server.show()
         return server.child.wait()
     except Interrupted:
         return server.stop()
