@@ -47,7 +47,7 @@ def data_section(folder: Path, benchmark: str | None) -> dict[str, Any] | None:
         "windowed": found.get("windowed"),
         "shares": {"supervised": found["supervised_share"], "packing efficiency": found["efficiency"]},
         "lengths": {name: value for name, value in found["lengths"].items() if isinstance(value, int)},
-        "kept_at": found["lengths"]["kept_at"],
+        "kept_at": dict(sorted(found["lengths"]["kept_at"].items(), key=lambda each: int(each[0]))),
         "histogram": Markup(bars(found["lengths"]["histogram"], found["max_length"])),
         "compared_with_other": other,
         "contamination": contamination and contamination | {"worst": contamination["worst"][:_SHOWN_PAIRS]},
