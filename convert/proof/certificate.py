@@ -15,7 +15,6 @@ from convert.proof.outcome import Outcome
 from convert.write.merge import Change
 
 VERSION = 2
-NAME = "certificate.json"
 
 
 @dataclass

@@ -17,7 +17,7 @@ from common.errors import UserError
 from common.files import digest_file
 from common.safetensors import Entry, Shard, read_shard
 from models.adapters.names import canonical, pairs_of, tensor_of
-from models.adapters.options import CONFIG, read_options
+from models.adapters.options import CONFIG, options_of, read_peft_config
 from models.leaf import LAYER, RANK, Leaf, lora_axes, lora_pair, lora_shapes
 from models.weights.files import read_tensor
 
@@ -58,11 +58,12 @@ def read_peft_adapter(folder: Path, known: Container[str]) -> PeftAdapter:
     if not (folder / CONFIG).is_file():
         fix = "give the folder that PEFT saved; of a train stage, tapeout convert writes it as adapter/"
         raise UserError(f"no {CONFIG} here", where=str(folder), fix=fix)
+    config = read_peft_config(folder / CONFIG)  # first: what it asks for explains the keys of the file
     _must_be_safetensors(folder)
     shard = read_shard(folder / TENSORS)
     entries = {entry.name: entry for entry in shard.entries}
     keys = pairs_of(entries, shard.path)
-    options = read_options(folder / CONFIG, keys)
+    options = options_of(config, folder / CONFIG, keys)
     pairs: dict[str, PeftPair] = {}
     for module, halves in keys.items():
         rank, scale = options.of(module)
