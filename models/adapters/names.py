@@ -45,20 +45,20 @@ class Halves:
 def pairs_of(keys: Iterable[str], path: Path) -> dict[str, Halves]:
     """The pairs of a file by module. Raises UserError naming the first key that is no half of one."""
     halves: dict[str, dict[str, str]] = {}
-    adapters: dict[str, str] = {}
+    adapters: set[str] = set()
     for key in sorted(keys):
         if (found := _KEY.fullmatch(key)) is None:
             unknown = "this is not half of a LoRA pair", "train without it; see PEFT's docs for what it is"
             what, fix = next((said for part, said in _OTHER.items() if part in key), unknown)
             raise UserError(what, where=f"{path}: {key}", fix=fix)
         module, half, adapter = found.groups()
-        adapters.setdefault(adapter or "", key)
+        adapters.add(adapter or "")
+        if len(adapters) > 1:
+            named = " and ".join(repr(name) for name in sorted(adapters))
+            raise UserError(f"two adapters are in one file: {named}", where=str(path), fix="save them one by one")
         if half in (own := halves.setdefault(module, {})):
             raise UserError(f"the same as {own[half]}", where=f"{path}: {key}", fix="keep one of the two")
         own[half] = key
-    if len(adapters) > 1:
-        named = " and ".join(repr(name) for name in adapters)
-        raise UserError(f"two adapters are in one file: {named}", where=str(path), fix="save them one by one")
     for own in halves.values():
         if len(own) == 1:
             key = next(iter(own.values()))

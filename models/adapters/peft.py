@@ -102,7 +102,13 @@ def is_zero(pair: PeftPair, name: str) -> bool:
     """Whether the pair changes nothing. Raises UserError where it is not finite: 0 x NaN is no update to leave out."""
     a, b = pair.load()
     check_finite(name, a, b)
-    return not (a.any() and b.any() and (b @ a).any())
+    return norm_of_product(b, a) == 0.0
+
+
+def norm_of_product(b: np.ndarray, a: np.ndarray) -> float:
+    """Frobenius norm of b @ a from two rank x rank Gram matrices: no product of the weight's size is formed."""
+    b64, a64 = b.astype(np.float64), a.astype(np.float64)
+    return float(np.sqrt(max(0.0, np.sum((b64.T @ b64) * (a64 @ a64.T)))))
 
 
 @dataclass(frozen=True)
