@@ -41,7 +41,7 @@ def run(config: ConvertConfig, inputs: ConvertInputs, out: Path) -> dict[str, An
             return _convert(config, inputs, out)
         finally:
             Finished(out, "").close(FOLDERS)
-            (out / LOCK).unlink()
+            (out / LOCK).unlink(missing_ok=True)
 
 
 def _convert(config: ConvertConfig, inputs: ConvertInputs, out: Path) -> dict[str, Any]:
