@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from common.schema import Known, Place, Section
 
-VERSION = 2
+VERSION = 3
 
 
 class ConvertConfig(Section):

@@ -10,7 +10,7 @@ from common.safetensors import INDEX, Weights
 from convert.adapters.adapter import METADATA, Adapter, Site, check_pairs, sites
 from convert.adapters.peft import read_peft
 from convert.config import ConvertConfig, ConvertInputs
-from convert.write.files import carried_files
+from convert.write.carried import carried_files
 from convert.write.headers import FLOATS
 from convert.write.plan import Plan, make_plan
 from convert.write.quantized_plan import export_bytes
@@ -72,7 +72,7 @@ def prepare(config: ConvertConfig, inputs: ConvertInputs) -> Work:
     _check_types(adapter, base)
     missing = _missing(adapter, where, base)
     _refuse_gaps(adapter, missing, config)
-    plan = make_plan(base, adapter, config.max_shard_size)
+    plan = make_plan(model, adapter, config.max_shard_size)
     own = {shard.path.name for shard in base.shards}
     carried, left_out = carried_files(base.folder, own)
     if config.max_shard_size is not None:
@@ -115,7 +115,7 @@ def _read_adapter(
     if config.step is not None or config.checkpoints is not None:
         key = "step" if config.step is not None else "checkpoints"
         raise UserError("a PEFT adapter has no checkpoints", where=f"convert.{key}", fix=f"leave out {key}")
-    return read_peft(source, where, base, spec.tied)
+    return read_peft(source, spec, table, where, base)
 
 
 def _same_base(adapter: Adapter, base: Weights, digest: str | None) -> None:

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from common.disk import check_room
-from common.files import PARTIAL, keep_apart, read_json, write_json
+from common.files import keep_apart, locked, write_json
 from common.progress import bar
 from common.safetensors import INDEX
-from convert.config import ConvertConfig, ConvertInputs
+from convert.config import VERSION, ConvertConfig, ConvertInputs
 from convert.prepare import Work, prepare
-from convert.proof import certificate as certificates
 from convert.proof.certificate import Ledger, certificate, ledger_of
 from convert.proof.outcome import Outcome, why_not
 from convert.write.files import Output
@@ -23,18 +22,30 @@ from convert.write.merge import Change
 from convert.write.peft import copy_peft, write_peft
 from convert.write.quantized_plan import FOLDER as QUANTIZED
 from convert.write.quantized_plan import Export
-from convert.write.resume import Finished
+from convert.write.resume import CERTIFICATE, Finished
 from convert.write.shards import write_files
 from models.adapters.options import CONFIG
 from models.adapters.peft import TENSORS
 
 MODEL, ADAPTER = "model", "adapter"
+FOLDERS = (MODEL, ADAPTER, QUANTIZED)
+LOCK = ".lock"
 
 
 def run(config: ConvertConfig, inputs: ConvertInputs, out: Path) -> dict[str, Any]:
     """Write model/, adapter/ (LoRA only), quantized/ (on demand) and certificate.json into `out`; returns metrics."""
-    start = time.monotonic()
     keep_apart(out, {"base": inputs.base, "adapter": inputs.adapter, "probes": inputs.probes})
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out / LOCK):
+        try:
+            return _convert(config, inputs, out)
+        finally:
+            Finished(out, "").close(FOLDERS)
+            (out / LOCK).unlink(missing_ok=True)
+
+
+def _convert(config: ConvertConfig, inputs: ConvertInputs, out: Path) -> dict[str, Any]:
+    start = time.monotonic()
     work = prepare(config, inputs)
     unproved = why_not(config, inputs.probes, work)
     streaming = time.monotonic()
@@ -54,18 +65,15 @@ def run(config: ConvertConfig, inputs: ConvertInputs, out: Path) -> dict[str, An
     proof = certificate(work, ledger, outcome, output.digests)
     if quantized is not None:
         proof["quantized"] = quantized.summary()
-    write_json(out / certificates.NAME, proof)
-    Finished(out, "").close()
+    write_json(out / CERTIFICATE, proof)
     return _metrics(work, ledger, output, outcome, quantized, streamed, time.monotonic() - start)
 
 
 def _write(config: ConvertConfig, work: Work, out: Path) -> tuple[Output, dict[str, Change]]:
     """All files but the certificate; what an earlier attempt at the same conversion finished is kept."""
-    identity = [work.base_digest, work.adapter.digest, str(work.adapter.weights), config.max_shard_size]
+    identity = [VERSION, work.base_digest, work.adapter.digest, str(work.adapter.weights), config.max_shard_size]
     finished = Finished(out, json.dumps(identity))
-    finished.resume((MODEL, ADAPTER, QUANTIZED), [f"{MODEL}/{file.name}" for file in work.plan.files], _own(work, out))
-    for name in (certificates.NAME, certificates.NAME + PARTIAL):
-        (out / name).unlink(missing_ok=True)
+    finished.resume(FOLDERS, [f"{MODEL}/{file.name}" for file in work.plan.files], _names(work))
     left = work.bytes - sum(done.size for done in finished.done.values())
     check_room(out, left, "the result", "free space there, or choose another place with --runs DIR")
     output = Output(out)
@@ -81,16 +89,11 @@ def _write(config: ConvertConfig, work: Work, out: Path) -> tuple[Output, dict[s
     return output, {tensor: change for done in finished.done.values() for tensor, change in done.changes.items()}
 
 
-def _own(work: Work, out: Path) -> set[str]:
-    """Files in `out` that this conversion writes besides the shards, or that a finished one says it wrote."""
-    shards = {file.name.removesuffix(PARTIAL) for file in (out / QUANTIZED).glob("*.safetensors*")}
-    names = {*work.carried, INDEX}
-    own = {f"{folder}/{name}" for folder in (MODEL, QUANTIZED) for name in names} | {f"{QUANTIZED}/{n}" for n in shards}
-    own |= {f"{ADAPTER}/{name}" for name in (CONFIG, TENSORS)}
-    try:
-        return own | set(read_json(out / certificates.NAME)["files"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return own
+def _names(work: Work) -> list[str]:
+    """Every file that this conversion may write below `out`'s folders."""
+    inner = [file.name for file in work.plan.files] + [*work.carried, INDEX]
+    own = [f"{folder}/{name}" for folder in (MODEL, QUANTIZED) for name in inner]
+    return own + [f"{ADAPTER}/{name}" for name in (CONFIG, TENSORS)]
 
 
 def _export(output: Output, work: Work) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 
 from common.errors import UserError
 from common.safetensors import Shard, Weights
+from models.adapters.peft import norm_of_product
 from models.leaf import LAYER, Leaf
 from models.spec import DecoderSpec
 
@@ -102,7 +103,7 @@ def check_pairs(adapter: Adapter, base: Weights) -> dict[str, float]:
             raise UserError(
                 "the adapter holds NaN or infinity", where=name, fix="convert an earlier step, or lower learning_rate"
             )
-        norms[name] = pair.scale * _norm_of_product(b, a)
+        norms[name] = abs(pair.scale) * norm_of_product(b, a)
     untrained = [name for name, norm in norms.items() if norm == 0.0]
     if untrained:
         more = f" (and {len(untrained) - 1} more)" if len(untrained) > 1 else ""
@@ -112,9 +113,3 @@ def check_pairs(adapter: Adapter, base: Weights) -> dict[str, float]:
             fix="train for more steps, or leave this target out of train.lora.targets",
         )
     return norms
-
-
-def _norm_of_product(b: np.ndarray, a: np.ndarray) -> float:
-    """Frobenius norm of b @ a from two rank x rank Gram matrices: no product of the weight's size is formed."""
-    b64, a64 = b.astype(np.float64), a.astype(np.float64)
-    return float(np.sqrt(max(0.0, np.sum((b64.T @ b64) * (a64 @ a64.T)))))

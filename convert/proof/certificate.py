@@ -15,7 +15,6 @@ from convert.proof.outcome import Outcome
 from convert.write.merge import Change
 
 VERSION = 2
-NAME = "certificate.json"
 
 
 @dataclass
@@ -88,7 +87,7 @@ def _group(site: Site, names: list[str], ledger: Ledger, exported: bool, outcome
     known = [norm for norm in norms if norm is not None]
     moved = outcome.effective.get(site)
     flags = ["untrained"] if known and min(known) == 0.0 else []
-    if changes and total.delta_delta and total.most == 0.0:
+    if changes and any(known) and total.most == 0.0:
         flags.append("lost in the cast")
     elif moved == 0.0:
         flags.append("no effect")

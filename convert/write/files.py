@@ -16,13 +16,6 @@ WRITE = 256 << 10
 """Bytes of one write: a larger one makes the kernel look for larger folios, which takes it up to ten times longer."""
 SYNC_BYTES = 128 << 20
 """Bytes after which a file's pages are sent to the disk, so that the last sync finds little left to do."""
-OTHER_WEIGHTS = frozenset({".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".safetensors"})
-"""Copies of the weights in other files would still be the base's: they are not carried along."""
-
-NOT_THE_MODEL = frozenset(
-    {"adapter_config.json", "adapter.json", "certificate.json", "metrics.json", "record.json", "trainer_state.json"}
-)
-"""Of adapters, results and trainers: in a model's folder they would make loaders look for what is not there."""
 
 
 class Sink:
@@ -104,32 +97,3 @@ class Output:
         with open(source, "rb") as f, self.new(name) as sink:
             while chunk := f.read(CHUNK):
                 sink.write(chunk)
-
-
-def carried_files(folder: Path, weights: set[str]) -> tuple[list[str], list[str]]:
-    """Names of the files below `folder` to carry through, and of what is left out: copies of the weights, adapters,
-    what trainers leave, and whole folders that hold another result or model."""
-    carried, left_out = [], []
-    results = {each for each in folder.iterdir() if each.is_dir() and _is_result(each)}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if name in weights or any(part.startswith(".") for part in name.split("/")):
-            continue
-        if path in results:
-            left_out.append(f"{name}/")
-        elif path.is_file() and not results.intersection(path.parents):
-            (carried if _belongs(path) else left_out).append(name)
-    return carried, left_out
-
-
-def _belongs(path: Path) -> bool:
-    own = path.name in NOT_THE_MODEL or path.name.startswith("adapter_model.") or path.name.endswith(PARTIAL)
-    return not own and path.suffix not in OTHER_WEIGHTS
-
-
-def _is_result(folder: Path) -> bool:
-    if folder.name.endswith(PARTIAL):
-        return True
-    return any(
-        each.name in (*NOT_THE_MODEL, "config.json") or each.name.endswith(PARTIAL) for each in folder.rglob("*")
-    )

@@ -8,13 +8,13 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 from common.errors import UserError
-from common.safetensors import SINGLE, Entry, Shard, Weights
+from common.safetensors import SINGLE, Entry, Shard
 from convert.adapters.adapter import Adapter
 from convert.write.headers import FLOATS, NAMES, make_head
-from models.families import read_config
+from models.folder.opened import ModelFolder
 
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
@@ -74,13 +74,14 @@ class Plan:
         return max((part.bytes for file in self.files for part in file.parts), default=0)
 
 
-def make_plan(base: Weights, adapter: Adapter, max_shard_size: str | None) -> Plan:
+def make_plan(model: ModelFolder, adapter: Adapter, max_shard_size: str | None) -> Plan:
     """The base's shards again, same heads and order; or, with `max_shard_size`, new ones and a new index."""
+    base = model.headers
     if base.shards and max_shard_size is None:
         return Plan(tuple(_same(shard) for shard in base.shards), None)
     parts = [part for shard in base.shards for part in _same(shard).parts]
     if not base.shards:
-        dtype = _own_dtype(base.folder)
+        dtype = _own_dtype(model.config)
         parts = [Part(value.name, dtype, value.shape, None) for value in adapter.values.values()]
     groups = list(_packed(parts, math.inf if max_shard_size is None else size_of(max_shard_size)))
     count = len(groups)
@@ -126,9 +127,8 @@ def _index(files: tuple[File, ...]) -> bytes:
     return (json.dumps(index, indent=2) + "\n").encode()
 
 
-def _own_dtype(folder: Path) -> str:
+def _own_dtype(about: dict[str, Any]) -> str:
     """The safetensors name of the type that config.json promises, for a base without weights."""
-    about = read_config(str(folder))
     text = about.get("text_config") or {}
     named = about.get("dtype") or about.get("torch_dtype") or text.get("dtype") or text.get("torch_dtype") or "float32"
     matches = [name for dtype, name in NAMES.items() if dtype.name == named]

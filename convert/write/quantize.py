@@ -14,7 +14,8 @@ import numpy as np
 
 from common.progress import Bar, bar
 from common.safetensors import INDEX, Entry
-from convert.write.files import Output, Sink, carried_files
+from convert.write.carried import carried_files
+from convert.write.files import Output, Sink
 from convert.write.headers import make_head
 from convert.write.merge import raw
 from convert.write.quantized_plan import FOLDER, Export, Held, export_rows, quantized_tensors

@@ -19,14 +19,19 @@ TEXT = ("language_model.model.", "model.language_model.", "model.")
 """Starts of the text part's names: in older checkpoints, in transformers' multimodal modules, of text models; the
 longer before what it starts with."""
 _KEY = re.compile(r"(?:base_model\.model\.)?(.+)\.lora_(A|B)(?:\.([^.]+))?\.weight")
+_WITHOUT = "train without it"
+_NO_LAYERS = "save it again with save_embedding_layers=False, if these are the base's own as they were"
 _OTHER = {
-    "lora_embedding_": "LoRA on a table of embeddings is not supported",
-    "lora_magnitude_vector": "DoRA is not supported",
-    "base_layer": "it holds a layer of the base beside the pair: save it with save_embedding_layers=False",
-    "modules_to_save": "whole modules saved beside the pairs are not supported",
-    ".bias": "biases are not supported",
+    "lora_embedding_": ("LoRA on a table of embeddings is not supported", _WITHOUT),
+    "lora_magnitude_vector": ("DoRA is not supported", _WITHOUT),
+    "base_layer.": ("this is a layer of the base, saved beside its pair", _NO_LAYERS),
+    "modules_to_save": ("whole modules saved beside the pairs are not supported", _WITHOUT),
+    "trainable_tokens_": ("rows of a table of embeddings are not supported", _WITHOUT),
+    ".bias": ("biases are not supported", _WITHOUT),
+    "embed_tokens.weight": ("this is a table of the base, saved beside the pairs", _NO_LAYERS),
+    "lm_head.weight": ("this is the base's head, saved beside the pairs", _NO_LAYERS),
 }
-"""What else an adapter's file can hold."""
+"""What else an adapter's file can hold, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -40,19 +45,20 @@ class Halves:
 def pairs_of(keys: Iterable[str], path: Path) -> dict[str, Halves]:
     """The pairs of a file by module. Raises UserError naming the first key that is no half of one."""
     halves: dict[str, dict[str, str]] = {}
-    adapters: dict[str, str] = {}
+    adapters: set[str] = set()
     for key in sorted(keys):
         if (found := _KEY.fullmatch(key)) is None:
-            what = next((said for part, said in _OTHER.items() if part in key), "this is not half of a LoRA pair")
-            raise UserError(what, where=f"{path}: {key}", fix="train without it; see PEFT's docs for what it is")
+            unknown = "this is not half of a LoRA pair", "train without it; see PEFT's docs for what it is"
+            what, fix = next((said for part, said in _OTHER.items() if part in key), unknown)
+            raise UserError(what, where=f"{path}: {key}", fix=fix)
         module, half, adapter = found.groups()
-        adapters.setdefault(adapter or "", key)
+        adapters.add(adapter or "")
+        if len(adapters) > 1:
+            named = " and ".join(repr(name) for name in sorted(adapters))
+            raise UserError(f"two adapters are in one file: {named}", where=str(path), fix="save them one by one")
         if half in (own := halves.setdefault(module, {})):
             raise UserError(f"the same as {own[half]}", where=f"{path}: {key}", fix="keep one of the two")
         own[half] = key
-    if len(adapters) > 1:
-        named = " and ".join(repr(name) for name in adapters)
-        raise UserError(f"two adapters are in one file: {named}", where=str(path), fix="save them one by one")
     for own in halves.values():
         if len(own) == 1:
             key = next(iter(own.values()))

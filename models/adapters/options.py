@@ -5,6 +5,7 @@ unknown. Neutral values are those of PEFT's LoraConfig (github.com/huggingface/p
 """
 
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,13 +76,18 @@ class Options:
         return alpha / (math.sqrt(rank) if self.root else rank)
 
 
-def read_options(path: Path, modules: Iterable[str]) -> Options:
-    """`modules`: PEFT's names of what the adapter adapts. Raises UserError for what a merge or a server would lose."""
+def read_peft_config(path: Path) -> dict[str, Any]:
+    """The file's content. Raises UserError for what a merge or a server would lose."""
     config = _read(path)
     kind = config.get("peft_type")
     if kind != "LORA":
         raise UserError(f"adapters of type {kind} cannot be merged", where=str(path), fix="train a LoRA adapter")
     _refuse(config, path)
+    return config
+
+
+def options_of(config: Mapping[str, Any], path: Path, modules: Iterable[str]) -> Options:
+    """`modules`: PEFT's names of what the adapter adapts. Raises UserError for values that cannot be."""
     rank = _rank(config.get("r"), f"{path}: r")
     alpha = _alpha(config.get("lora_alpha"), f"{path}: lora_alpha")
     root = config.get("use_rslora")
@@ -127,14 +133,15 @@ def _refuse(config: Mapping[str, Any], path: Path) -> None:
 
 
 def _rank(value: Any, where: str) -> int:
-    if type(value) is not int or value < 1:
-        raise UserError(f"a rank is a whole number from 1 up, not {value!r}", where=where, fix="save the adapter again")
+    if type(value) is not int or not 1 <= value <= 1 << 31:
+        what = f"a rank is a whole number from 1 to 2^31, not {value!r}"
+        raise UserError(what, where=where, fix="save the adapter again")
     return value
 
 
 def _alpha(value: Any, where: str) -> float:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value == 0:
+    if not number or not 0 < abs(value) <= sys.float_info.max:
         what = f"alpha is a finite number other than 0, not {value!r}"
         raise UserError(what, where=where, fix="save the adapter again")
     return float(value)

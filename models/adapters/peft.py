@@ -17,7 +17,7 @@ from common.errors import UserError
 from common.files import digest_file
 from common.safetensors import Entry, Shard, read_shard
 from models.adapters.names import canonical, pairs_of, tensor_of
-from models.adapters.options import CONFIG, read_options
+from models.adapters.options import CONFIG, options_of, read_peft_config
 from models.leaf import LAYER, RANK, Leaf, lora_axes, lora_pair, lora_shapes
 from models.weights.files import read_tensor
 
@@ -58,11 +58,12 @@ def read_peft_adapter(folder: Path, known: Container[str]) -> PeftAdapter:
     if not (folder / CONFIG).is_file():
         fix = "give the folder that PEFT saved; of a train stage, tapeout convert writes it as adapter/"
         raise UserError(f"no {CONFIG} here", where=str(folder), fix=fix)
+    config = read_peft_config(folder / CONFIG)  # first: what it asks for explains the keys of the file
     _must_be_safetensors(folder)
     shard = read_shard(folder / TENSORS)
     entries = {entry.name: entry for entry in shard.entries}
     keys = pairs_of(entries, shard.path)
-    options = read_options(folder / CONFIG, keys)
+    options = options_of(config, folder / CONFIG, keys)
     pairs: dict[str, PeftPair] = {}
     for module, halves in keys.items():
         rank, scale = options.of(module)
@@ -101,7 +102,13 @@ def is_zero(pair: PeftPair, name: str) -> bool:
     """Whether the pair changes nothing. Raises UserError where it is not finite: 0 x NaN is no update to leave out."""
     a, b = pair.load()
     check_finite(name, a, b)
-    return not (a.any() and b.any() and (b @ a).any())
+    return norm_of_product(b, a) == 0.0
+
+
+def norm_of_product(b: np.ndarray, a: np.ndarray) -> float:
+    """Frobenius norm of b @ a from two rank x rank Gram matrices: no product of the weight's size is formed."""
+    b64, a64 = b.astype(np.float64), a.astype(np.float64)
+    return float(np.sqrt(max(0.0, np.sum((b64.T @ b64) * (a64 @ a64.T)))))
 
 
 @dataclass(frozen=True)

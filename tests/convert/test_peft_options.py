@@ -105,10 +105,19 @@ def test_an_option_of_another_peft_is_refused_whatever_it_says(trained, convert,
     assert "use_something_new" in caught.value.where
 
 
-@pytest.mark.parametrize("r", [0, -1, 2.5, "4", True, None, 10**30])
+@pytest.mark.parametrize("r", [0, -1, 2.5, "4", True, None, 10**30, 10**400])
 def test_ranks_that_cannot_be(trained, convert, tmp_path, r) -> None:
     with pytest.raises(UserError):
         convert(trained[0], changed(trained[1], tmp_path / "a", r=r))
+
+
+@pytest.mark.parametrize("alpha", [0, "8", True, None, float("nan"), float("inf"), 10**400])
+@pytest.mark.parametrize("key", ["lora_alpha", "alpha_pattern"])
+def test_alphas_that_cannot_be(trained, convert, tmp_path, key, alpha) -> None:
+    value = alpha if key == "lora_alpha" else {"q_proj": alpha}
+    with pytest.raises(UserError, match="alpha is a finite number") as caught:
+        convert(trained[0], changed(trained[1], tmp_path / "a", **{key: value}))
+    assert caught.value.where.endswith(key)
 
 
 @pytest.mark.parametrize(
@@ -118,14 +127,19 @@ def test_ranks_that_cannot_be(trained, convert, tmp_path, r) -> None:
         ("*", "not a regular expression"),
         ("(?P<x", "not a regular expression"),
         ("(" * 5000 + ")" * 5000, "not a regular expression|cannot be matched"),
-        ("([a-z_.0-9]+)+!", "longer than"),
     ],
 )
 @pytest.mark.parametrize("key", ["rank_pattern", "alpha_pattern"])
-def test_patterns_that_cannot_be_or_never_end(trained, convert, tmp_path, key, pattern, match) -> None:
+def test_patterns_that_cannot_be(trained, convert, tmp_path, key, pattern, match) -> None:
     with pytest.raises(UserError, match=match) as caught:
         convert(trained[0], changed(trained[1], tmp_path / "a", **{key: {pattern: 4}}))
     assert key in caught.value.where
+
+
+def test_a_pattern_that_never_ends_is_ended(trained, convert, tmp_path) -> None:
+    with pytest.raises(UserError, match="longer than") as caught:
+        convert(trained[0], changed(trained[1], tmp_path / "a", rank_pattern={"([a-z_.0-9]+)+!": 4}))
+    assert "rank_pattern: ([a-z_.0-9]+)+!" in caught.value.where
 
 
 @pytest.mark.parametrize("name", ["adapter_config.json", "config.json", "model.safetensors.index.json"])
@@ -180,6 +194,63 @@ def test_zero_updates_are_listed_and_the_rest_is_merged(trained, convert, tmp_pa
         save_file(moving, place / "adapter_model.safetensors")
         with pytest.raises(UserError, match="no such tensor"):
             convert(base, place, "another")
+
+
+EMBED, HEAD = "base_model.model.model.embed_tokens.", "base_model.model.lm_head."
+OTHERS = {
+    "a head beside its pair": ({HEAD + "base_layer.weight": (96, 32)}, "a layer of the base", "save_embedding_layers"),
+    "a head": ({HEAD + "weight": (96, 32)}, "the base's head", "save_embedding_layers=False"),
+    "a table": ({EMBED + "weight": (96, 32)}, "a table of the base", "save_embedding_layers=False"),
+    "LoRA of a table": ({EMBED + "lora_embedding_A": (4, 96)}, "LoRA on a table", "train without it"),
+    "one that PEFT does not have": (
+        {EMBED + "lora_A.weight": (4, 32), EMBED + "lora_B.weight": (96, 4)},
+        "a table that tokens are looked up in",
+        "save the adapter again",
+    ),
+    "two adapters": (
+        {f"base_model.model.{MODULE}.lora_{half}.other.weight": (4, 4) for half in "AB"},
+        "two adapters are in one file: '' and 'other'",
+        "one by one",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_what_else_a_file_holds_is_told_with_what_to_do(trained, convert, tmp_path, what) -> None:
+    shapes, match, fix = OTHERS[what]
+    place = changed(trained[1], tmp_path / "a")
+    path = place / "adapter_model.safetensors"
+    save_file(load_file(path) | {key: torch.ones(shape) for key, shape in shapes.items()}, path)
+    with pytest.raises(UserError, match=match) as caught:
+        convert(trained[0], place)
+    assert fix in (caught.value.fix or "")
+
+
+def test_an_untied_head_is_merged_as_peft_merges_it(trained, convert, tmp_path) -> None:
+    base = Path(shutil.copytree(trained[0], tmp_path / "untied"))
+    model = AutoModelForCausalLM.from_pretrained(base)
+    model.config.tie_word_embeddings = False
+    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
+    model.save_pretrained(base)
+    adapted = peft.get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj", "lm_head"]))
+    with torch.no_grad():
+        for name, value in adapted.named_parameters():
+            if "lora_B" in name:
+                value.normal_(std=0.1)
+    adapted.save_pretrained(tmp_path / "a", save_embedding_layers=False)
+    out, _ = convert(base, tmp_path / "a")
+    check_equal(out, merged(base, tmp_path / "a"))
+
+
+def test_a_negative_alpha_has_a_norm_and_an_update_too_small_is_lost(trained, convert, tmp_path) -> None:
+    groups = {}
+    for alpha in (4, -4, 1e-30):
+        place = changed(trained[1], tmp_path / f"a{alpha}", lora_alpha=alpha)
+        out, metrics = convert(trained[0], place, f"o{alpha}")
+        groups[alpha] = json.loads((out / "certificate.json").read_text())["targets"]
+        assert metrics["untrained"] == 0
+    assert [group["trained"] for group in groups[4]] == [group["trained"] for group in groups[-4]]
+    assert all(group["flags"] == ["lost in the cast"] for group in groups[1e-30])
 
 
 def test_a_pickle_is_not_read_and_said_to_be_one(trained, convert, tmp_path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.models.adapters.test_peft import write_peft
+from tests.models.adapters.test_peft import DOT, NAMED, add_zeros, respell, write_peft
 from tests.models.families import FAMILIES, build
 from tests.serve.conftest import await_ready, start, write_job, write_tokenizer
 
@@ -43,8 +43,11 @@ def test_echoed_logprobs(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 def test_an_adapter_beside_its_base(tmp_path: Path) -> None:
-    """Unmerged: prefill and decode complete as PEFT's own model does."""
+    """Unmerged: prefill and decode complete as PEFT's own model does, whatever the keys are called and though some
+    updates are zero, of what the base does not have."""
     model, base, adapter = write_peft("qwen3", tmp_path, rslora=False)
+    add_zeros(adapter, "model.vision_tower.layers.0.q_proj")
+    respell(adapter, lambda key: key.replace("model.layers.", "model.language_model.layers.").replace(DOT, NAMED))
     write_tokenizer(base)
     job = write_job(tmp_path, base, slots=2, max_length=64, decode_steps=4)
     content = json.loads(job.read_text())

@@ -1,5 +1,6 @@
 """Training that goes on from a PEFT adapter: the same function at the start, and convertible at the end."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from convert.config import ConvertConfig, ConvertInputs
 from convert.stage import run
+from tests.models.adapters.test_peft import DOT, NAMED, add_zeros, respell
 from tests.train.conftest import log_lines
 from tests.train.test_stage import Job, Start, finish
 
@@ -44,8 +46,12 @@ def merge(base: Path, adapter: Path, out: Path) -> dict[str, np.ndarray]:
 
 
 def test_a_foreign_adapter_goes_on(job: Job, start: Start, base: Path, adapter: Path, tmp_path: Path) -> None:
-    """At a learning rate of next to nothing it stays what it was, through training, merging and exporting."""
-    path, out = job("still", adapter=str(adapter), lora={}, learning_rate=1e-12, steps=2)
+    """At a learning rate of next to nothing it stays what it was, through training, merging and exporting; its keys are
+    spelled otherwise, and it has an update of nothing."""
+    spelled = Path(shutil.copytree(adapter, tmp_path / "spelled"))
+    add_zeros(spelled, "model.vision_tower.layers.0.q_proj")
+    respell(spelled, lambda key: key.removeprefix("base_model.model.").replace(DOT, NAMED))
+    path, out = job("still", adapter=str(spelled), lora={}, learning_rate=1e-12, steps=2)
     said = finish(start(path))
     assert "going on from" in said and "train.lora's are not used: rank 16; alpha 32.0" in said
     want = merge(base, adapter, tmp_path / "before")

@@ -1,5 +1,9 @@
 """A PEFT adapter beside our weights: joined exactly over random rows, and equal to PEFT's own model in its logits."""
 
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +14,7 @@ import torch
 from flax import nnx
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from common.errors import UserError
 from common.safetensors import Shard
@@ -24,6 +29,7 @@ PATTERNS = {
     "rank_pattern": {"k_proj": 2, r"layers\.1\.mlp\.up_proj": 6},
     "alpha_pattern": {"down_proj": 3, "v_proj": 24},
 }
+DOT, NAMED = ".weight", ".default.weight"
 ALWAYS = {"gemma4 experts", "qwen3"}
 OLD_NAME = "`is_gradient_checkpointing` is deprecated"
 pytestmark = pytest.mark.filterwarnings(f"ignore:{OLD_NAME}:FutureWarning")
@@ -68,6 +74,45 @@ def write_peft(name: str, place: Path, rslora: bool) -> tuple[torch.nn.Module, P
                 value.normal_(std=0.1)
     adapted.save_pretrained(adapter)
     return adapted.eval(), base, adapter
+
+
+def respell(adapter: Path, how: Callable[[str], str]) -> None:
+    """The same pairs under other keys."""
+    path = adapter / "adapter_model.safetensors"
+    save_file({how(key): value for key, value in load_file(path).items()}, path)
+
+
+def add_zeros(adapter: Path, module: str) -> None:
+    """A pair that was never trained: B is zero."""
+    path = adapter / "adapter_model.safetensors"
+    key = f"base_model.model.{module}.lora_"
+    rank = json.loads((adapter / "adapter_config.json").read_text())["r"]
+    save_file(load_file(path) | {f"{key}A.weight": torch.ones(rank, 24), f"{key}B.weight": torch.zeros(24, rank)}, path)
+
+
+SPELLINGS: dict[str, Callable[[str], str]] = {
+    "of the text model alone": lambda key: key.replace("model.language_model.", "model."),
+    "of an older model": lambda key: key.replace("model.language_model.", "language_model.model."),
+    "with the adapter's name": lambda key: key.replace(DOT, NAMED),
+    "without a prefix": lambda key: key.removeprefix("base_model.model."),
+    "without any": lambda key: key.removeprefix("base_model.model.model.language_model.").replace(DOT, NAMED),
+}
+
+
+def test_a_multimodal_base_knows_its_adapter_in_every_spelling(tmp_path: Path) -> None:
+    _, base, adapter = write_peft("gemma3 multimodal", tmp_path, rslora=False)
+    decoder = load_decoder(str(base), "float32", stacked=True)
+    known = known_products(decoder)
+    want = attach(decoder, None, read_peft_adapter(adapter, known), "float32")
+    _, params = nnx.split(decoder)
+    for number, how in enumerate(SPELLINGS.values()):
+        place = Path(shutil.copytree(adapter, tmp_path / f"a{number}"))
+        add_zeros(place, "model.vision_tower.layers.0.q_proj")
+        respell(place, how)
+        again = attach(decoder, None, read_peft_adapter(place, known), "float32")
+        assert again == replace(want, untrained=("model.vision_tower.layers.0.q_proj.weight",))
+        for (key, got), (_, old) in zip(nnx.split(decoder)[1].flat_state(), params.flat_state(), strict=True):
+            np.testing.assert_array_equal(got[...], old[...], err_msg=str(key))
 
 
 @pytest.mark.parametrize("stacked", [True, False])
