@@ -27,6 +27,7 @@ from convert.write.resume import Finished
 from convert.write.shards import write_files
 from models.adapters.options import CONFIG
 from models.adapters.peft import TENSORS
+from models.text.day import NOTE, note_of
 
 MODEL, ADAPTER = "model", "adapter"
 
@@ -78,15 +79,18 @@ def _write(config: ConvertConfig, work: Work, out: Path) -> tuple[Output, dict[s
         output.copy(work.base.folder / name, f"{MODEL}/{name}")
     if work.exported:
         _export(output, work)
+    if work.adapter.date is not None:
+        for folder in (MODEL, ADAPTER)[: 1 + work.exported]:
+            output.write(f"{folder}/{NOTE}", note_of(work.adapter.date))
     return output, {tensor: change for done in finished.done.values() for tensor, change in done.changes.items()}
 
 
 def _own(work: Work, out: Path) -> set[str]:
     """Files in `out` that this conversion writes besides the shards, or that a finished one says it wrote."""
     shards = {file.name.removesuffix(PARTIAL) for file in (out / QUANTIZED).glob("*.safetensors*")}
-    names = {*work.carried, INDEX}
+    names = {*work.carried, INDEX, NOTE}
     own = {f"{folder}/{name}" for folder in (MODEL, QUANTIZED) for name in names} | {f"{QUANTIZED}/{n}" for n in shards}
-    own |= {f"{ADAPTER}/{name}" for name in (CONFIG, TENSORS)}
+    own |= {f"{ADAPTER}/{name}" for name in (CONFIG, TENSORS, NOTE)}
     try:
         return own | set(read_json(out / certificates.NAME)["files"])
     except (OSError, ValueError, KeyError, TypeError):

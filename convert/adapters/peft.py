@@ -12,6 +12,7 @@ from convert.adapters.adapter import Adapter, Pair, Site
 from models.adapters.names import module_of
 from models.adapters.peft import is_zero, read_peft_adapter
 from models.leaf import Leaf, from_hf
+from models.text.day import noted_day
 
 
 def read_peft(folder: Path, sites: Mapping[str, Site], base: Weights, tied: bool) -> Adapter:
@@ -43,6 +44,7 @@ def read_peft(folder: Path, sites: Mapping[str, Site], base: Weights, tied: bool
         updated=partial(_updated, pairs),
         chosen_layers=found.chosen_layers,
         untrained={name: site(name) for name in found.pairs if name not in moving},
+        date=noted_day(folder),
         keys=(found.shard, found.renamed),
     )
 

@@ -37,7 +37,7 @@ class Example:
     @property
     def rich(self) -> bool:
         """Whether more than roles and contents is said."""
-        return bool(self.tools) or any(len(message) > 2 for message in self.messages)
+        return bool(self.tools) or any(len(one) > 2 or one["role"] == "tool" for one in self.messages)
 
     @cached_property
     def digest(self) -> bytes:

@@ -10,7 +10,7 @@ from data.formats.example import Dropped, Example
 from data.formats.reading import LEARNT, MASKED, SYSTEM, THOUGHTS, Reading, empty
 from data.formats.reasoning import final_answer, first_code, without_reasoning
 from data.formats.tools import tools_of
-from data.formats.turns import history, is_learnt, lines, said, sharegpt_turns, thought, turns
+from data.formats.turns import history, is_learnt, lines, said, sharegpt_turns, spoken, thought, turns
 from data.sources.json_rows import BadRow, column
 from models.text.template import LEARN, Message
 
@@ -34,9 +34,9 @@ def _answered(value: Any, name: str, row: Row, where: str, reading: Reading) -> 
     if isinstance(value, list) and all(isinstance(one, dict) and "role" in one for one in value):
         reading.left(row, row.keys() & _OF_ANSWER, where)
         return turns(value, name, where, reading)
-    answer = said(value, name, where, reading)
-    if reading.strip_reasoning:
-        answer = (final_answer if name == "response" else without_reasoning)(answer)
+    answer = spoken(
+        said(value, name, where, reading), reading, final_answer if name == "response" else without_reasoning
+    )
     found: Message = {"role": "assistant", "content": answer}
     if not row.keys().isdisjoint(_OF_ANSWER):
         found |= thought(row, "assistant", where, reading, of="")

@@ -16,14 +16,13 @@ from jinja2.exceptions import TemplateError, TemplateSyntaxError
 from transformers import PreTrainedTokenizerFast
 
 from common.errors import UserError
+from models.text.day import DAY
 from models.text.sandbox import LONGEST, Budget, Endless, Sandbox
 
 Message = dict[str, Any]
 """`role` and `content`, both text; perhaps `tool_calls`, `tool_call_id`, `name`, `reasoning_content`. An answer whose
 `learn` is False is context."""
 LEARN = "learn"
-DAY = "2024-07-26"
-"""What a template that asks for today's date is told, unless another day is pinned."""
 _THOUGHTS = ("reasoning_content", "thinking", "reasoning")
 _PUT = "put another chat_template.jinja into the model's folder"
 
