@@ -166,6 +166,34 @@ def test_a_tag_in_code_is_code(
     assert learnt == [f"{code}<turn|>"]
 
 
+@pytest.mark.parametrize("form", [form for form in ROWS if form != "text"])
+@pytest.mark.parametrize(
+    ("answer", "learnt"),
+    [
+        ("a tag like </think> ends it", None),
+        ("thought\n</think> told", "told"),
+        ("thought</think>\r\ntold", "told"),
+        ("spoken of: </think> here\n</think>\n\ntold", "told"),
+        ("one <think>two</think> three", "one  three"),
+    ],
+)
+def test_a_thought_that_is_left_out_is_counted(
+    rows_file: RowsFile,
+    prepare: Prepare,
+    tokenizer_folder: str,
+    tmp_path: Path,
+    form: str,
+    answer: str,
+    learnt: str | None,
+) -> None:
+    row = json.loads(json.dumps(ROWS[form]).replace("tell", json.dumps(answer)[1:-1]))
+    figures = prepare(rows_file([row]), form=form)
+    assert figures["unused"] == ({} if learnt is None else {"<think>": 1})
+    assert shown(tokenizer_folder, tmp_path / "out" / "train")[0][1] == [
+        f"{answer if learnt is None else learnt}<turn|>"
+    ]
+
+
 def test_duplicates_are_kept_and_said_or_dropped(
     rows_file: RowsFile, prepare: Prepare, capfd: pytest.CaptureFixture[str]
 ) -> None:
