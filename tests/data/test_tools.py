@@ -141,7 +141,7 @@ LOSSY = {
     "questions": ("m.content -", "('' if m.role == 'user' else m.content) -", "drops the turn of the user"),
     "an answer that is context": (
         "m.content -",
-        "('' if m.content == 'Not yet.' else m.content) -",
+        "('' if loop.index0 == 1 else m.content) -",
         "of the assistant",
     ),
 }
