@@ -93,7 +93,10 @@ def format_of(row: Row, where: str) -> str:
         if all(name in row and row[name] is not None for name in columns):
             return form
     have = ", ".join(map(repr, row)) or "none"
-    raise BadRow(f"columns of no known format: {have}", where=where, fix="name them in the source's columns")
+    fix = "name them in the source's columns"
+    if len(row) == 1 and isinstance(rows := next(iter(row.values())), list) and all(isinstance(r, dict) for r in rows):
+        fix += "; if this holds all rows, write its list alone into the file"
+    raise BadRow(f"columns of no known format: {have}", where=where, fix=fix)
 
 
 def renamed(row: Row, columns: dict[str, str], where: str) -> Row:
