@@ -213,6 +213,6 @@ def test_a_call_and_its_reply_stay_in_one_window(
 ) -> None:
     path = rows_file([{"messages": [*SAID, *SAID]}])
     figures = prepare(path, form="messages", model=caller, max_length=128, overflow="window", packing="none")
-    assert figures["windowed"] == {"rows": 1, "windows": 2}
+    assert figures["windowed"] == {"rows": 1, "windows": 2, "left_out": 0}
     found = shown(caller, tmp_path / "out" / "train")
     assert [stretches for _, stretches in found] == [[CALLED, "Done.<turn|>"]] * 2
