@@ -68,7 +68,7 @@ class Budget:
 
     def shown(self, value: Any) -> Any:
         """The value, as a part of the text."""
-        self.room -= size_of(value, self.room)
+        self.room -= len(value) if isinstance(value, str) else size_of(value, self.room)
         if self.room < 0:
             raise Endless(f"a text of more than {self.longest:,} characters")
         return value

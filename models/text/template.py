@@ -73,7 +73,8 @@ class ChatTemplate:
         if not messages:
             raise UserError("a conversation without messages")
         shown = [_shown(message) for message in messages]
-        budget = self.sandbox.budget = Budget(len(messages), size_of(shown) + size_of(tools))
+        size = sum(size_of(part) for message in shown for part in message.values()) + (size_of(tools) if tools else 0)
+        budget = self.sandbox.budget = Budget(len(messages), size)
         template = self._template(self.text(tools))
         try:
             parts = list(
