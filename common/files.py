@@ -45,7 +45,8 @@ def write_json(path: Path, value: Any) -> None:
         if not math.isfinite(figure):
             fix = "look above for what made it so"
             raise UserError(f"{key} is {figure}, which no result can be", where=str(path), fix=fix)
-    write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    write_bytes(path, text.encode(errors="backslashreplace"))  # half a surrogate pair, as JSON spells it
 
 
 def _figures(value: Any, key: str = "") -> Iterator[tuple[str, float]]:

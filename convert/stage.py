@@ -26,6 +26,7 @@ from convert.write.resume import CERTIFICATE, Finished
 from convert.write.shards import write_files
 from models.adapters.options import CONFIG
 from models.adapters.peft import TENSORS
+from models.text.day import NOTE, note_of
 
 MODEL, ADAPTER = "model", "adapter"
 FOLDERS = (MODEL, ADAPTER, QUANTIZED)
@@ -86,14 +87,17 @@ def _write(config: ConvertConfig, work: Work, out: Path) -> tuple[Output, dict[s
         output.copy(work.base.folder / name, f"{MODEL}/{name}")
     if work.exported:
         _export(output, work)
+    if work.adapter.date is not None:
+        for folder in (MODEL, ADAPTER)[: 1 + work.exported]:
+            output.write(f"{folder}/{NOTE}", note_of(work.adapter.date))
     return output, {tensor: change for done in finished.done.values() for tensor, change in done.changes.items()}
 
 
 def _names(work: Work) -> list[str]:
     """Every file that this conversion may write below `out`'s folders."""
-    inner = [file.name for file in work.plan.files] + [*work.carried, INDEX]
+    inner = [file.name for file in work.plan.files] + [*work.carried, INDEX, NOTE]
     own = [f"{folder}/{name}" for folder in (MODEL, QUANTIZED) for name in inner]
-    return own + [f"{ADAPTER}/{name}" for name in (CONFIG, TENSORS)]
+    return own + [f"{ADAPTER}/{name}" for name in (CONFIG, TENSORS, NOTE)]
 
 
 def _export(output: Output, work: Work) -> None:

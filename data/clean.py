@@ -22,15 +22,16 @@ from data.sources.json_rows import BadRow, column
 class Tally:
     """What was seen and kept, and the first prompts, kept as probes for the server.
 
-    `kept` counts conversations in the shards; one that was cut into windows counts as each of them, and once in `cut`.
-    `split` counts those of which each answer became a row of its own, `parts` these rows; `endless` those that end
-    without a token that stops a completion.
+    `kept` counts conversations in the shards; one that was cut into windows counts as each of them, and once in `cut`;
+    `left` counts its parts that fit no window. `split` counts those of which each answer became a row of its own,
+    `parts` these rows; `endless` those that end without a token that stops a completion.
     """
 
     rows: int = 0
     kept: int = 0
     cut: int = 0
     windows: int = 0
+    left: int = 0
     split: int = 0
     parts: int = 0
     endless: int = 0

@@ -12,14 +12,15 @@ VERSION = 2
 """Part of the fingerprint: raised when the same configuration would give other shards."""
 TABLES = frozenset({".parquet", ".arrow", ".feather"})
 KINDS = frozenset({".jsonl", ".json", ".ndjson", ".csv"}) | TABLES
-"""Endings of files of rows; all but tables may be compressed, with .gz after it."""
+"""Endings of files of rows; all but tables may be compressed, with one of `PACKED` after it."""
+PACKED = (".gz", ".bz2", ".xz", ".zst")
 
 
 def ending(path: str | PurePath) -> str:
     """Of a file of rows: the kind that it is once it is unpacked; "" where it is of none."""
     name = PurePath(path)
     kind = name.suffix.lower()
-    if kind == ".gz":
+    if kind in PACKED:
         kind = PurePath(name.stem).suffix.lower()
         return kind if kind in KINDS - TABLES else ""
     return kind if kind in KINDS else ""

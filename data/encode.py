@@ -20,6 +20,7 @@ from models.text.prompt import Rendered, not_shown, render, render_text, tokeniz
 from models.text.template import LEARN, Message, TemplateFault
 
 BATCH, AHEAD = 256, 2
+REFUSED = "refused by the template"
 
 
 def folded(example: Example) -> Example:
@@ -154,7 +155,7 @@ def encoded(
             error.where = error.where or example.where
             if config.bad_rows == "error":
                 raise
-            tally.dropped["refused by the template"] += 1
+            tally.dropped[REFUSED] += 1
 
     stream = iter(examples)
     ahead: deque[tuple[list[Example], Future[list[Tokens]]]] = deque()
@@ -186,7 +187,8 @@ def sizer(config: DataConfig, tokenizer: PreTrainedTokenizerFast) -> Callable[[E
     fold = folds(config, tokenizer)
 
     def size(example: Example) -> int:
-        ((ids, _),) = _tokens(tokenizer, [example], [rendered(tokenizer, folded(example) if fold else example, True)])
+        shown = folded(example) if fold else example
+        ((ids, _),) = _tokens(tokenizer, [example], [rendered(tokenizer, shown, last_only=True)])
         return len(ids)
 
     return size

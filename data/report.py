@@ -59,7 +59,7 @@ def report(config: DataConfig, tally: Tally, train_rows: int, validation_rows: i
     if tally.endless:
         more["without_stop_token"] = tally.endless
     if config.overflow == "window":
-        more["windowed"] = {"rows": tally.cut, "windows": tally.windows}
+        more["windowed"] = {"rows": tally.cut, "windows": tally.windows, "left_out": tally.left}
     if compares(config):
         more["contamination"] = tally.contamination.report(config.contamination_limit)
         figures["contaminated"] = tally.contamination.rows
@@ -78,7 +78,8 @@ def closing(config: DataConfig, tally: Tally, day: str | None) -> Iterator[str]:
     if tally.duplicates and config.duplicates == "keep":
         said.append(f"{tally.duplicates:,} exact duplicates kept (data.duplicates: drop leaves them out)")
     if tally.cut:
-        said.append(f"{tally.cut:,} too long, cut into {tally.windows:,} windows")
+        left = f" ({tally.left:,} parts fit none and are left out)" if tally.left else ""
+        said.append(f"{tally.cut:,} too long, cut into {tally.windows:,} windows{left}")
     if tally.split:
         said.append(
             f"{tally.split:,} became {tally.parts:,} rows, one an answer: the chat template rewrites earlier turns"

@@ -19,7 +19,7 @@ from common.files import write_json
 from common.progress import bar, log
 from data.clean import Tally, examples
 from data.config import DataConfig, DataInputs
-from data.encode import encoded, sizer
+from data.encode import REFUSED, encoded, sizer
 from data.formats.example import Example
 from data.limits import Limits, limits_of
 from data.pack import Tokens, best_fit, one_each
@@ -28,7 +28,7 @@ from data.sources.files import count_rows
 from data.window import Size, windows
 from models.text.packed_rows import PackedRow, write_shards
 from models.text.prompt import load_tokenizer, prompt_ids
-from models.text.template import LEARN, Message, pinned_day, template_digest
+from models.text.template import LEARN, Message, TemplateFault, pinned_day, template_digest
 from models.text.tokenizer_digest import tokenizer_digest
 
 PROBES = 8
@@ -65,14 +65,27 @@ def _cut(
     row = replace(example, messages=messages, unfolded=(), group=group)
     learnt = [_is_learnt(message) for message in messages if message["role"] == "assistant"]
     last_only = config.train_on == "last_turn" or (sum(learnt) == 1 and learnt[-1])
-    found = list(windows(row, config.max_length, size, last_only))
-    found = [part for part in found if not part.messages or any(map(_is_learnt, part.messages))]
+    left: list[Example] = []
+    try:
+        found = list(filter(_teaches, windows(row, config.max_length, size, last_only, left.append)))
+    except TemplateFault:
+        raise
+    except UserError:  # of a part of the row
+        if config.bad_rows == "error":
+            raise
+        tally.dropped[REFUSED] += 1
+        return
     if not found:
         tally.dropped["too long"] += 1
         return
     tally.cut += 1
     tally.windows += len(found)
+    tally.left += sum(map(_teaches, left))
     yield from encoded(config, tokenizer, found, tally, cut=True)
+
+
+def _teaches(part: Example) -> bool:
+    return not part.messages or any(map(_is_learnt, part.messages))
 
 
 def _is_learnt(message: Message) -> bool:

@@ -59,8 +59,10 @@ def _joined(parts: Sequence[Example]) -> Example:
     return replace(parts[0], messages=(*parts[0].messages, *more))
 
 
-def windows(example: Example, room: int, size: Size, last_only: bool) -> Iterator[Example]:
-    """Rows of at most `room` tokens; pieces that are longer by themselves are left out."""
+def windows(
+    example: Example, room: int, size: Size, last_only: bool, too_long: Callable[[Example], None] = lambda _: None
+) -> Iterator[Example]:
+    """Rows of at most `room` tokens; pieces that are longer by themselves are left out, and told to `too_long`."""
     parts = parts_of(example)
     if last_only and example.messages:
         first = len(parts)
@@ -76,4 +78,6 @@ def windows(example: Example, room: int, size: Size, last_only: bool) -> Iterato
             stop += 1
         if fits:
             yield _joined(parts[start:stop])
+        else:
+            too_long(parts[start])
         start = stop

@@ -16,6 +16,7 @@ from models.adapters.peft import read_peft_adapter
 from models.folder.load import load_decoder
 from models.folder.opened import ModelFolder
 from models.mesh import serving_mesh
+from models.text.day import noted_day
 from models.text.eos_ids import eos_ids
 from models.text.prompt import load_tokenizer, prompt_ids
 from models.text.template import template_digest
@@ -43,7 +44,7 @@ def run(config: ServeConfig, inputs: ServeInputs, out: Path) -> NoReturn:
     listener = bind(config.host, config.port)
     started = time.monotonic()
     dataset = None if inputs.probes is None else read_dataset(Path(inputs.probes) / "dataset.json")
-    tokenizer = load_tokenizer(inputs.model, day_of(config, dataset))
+    tokenizer = load_tokenizer(inputs.model, day_of(config, dataset, inputs.adapter))
     if dataset is not None:
         check_probes(tokenizer, dataset, Path(inputs.probes or "") / "dataset.json")
     engine, vocabulary_size = build_engine(config, inputs.model, tokenizer, inputs.adapter)
@@ -103,9 +104,9 @@ def read_dataset(path: Path) -> dict[str, Any]:
     return read_json(path)
 
 
-def day_of(config: ServeConfig, dataset: dict[str, Any] | None) -> str | None:
-    """The day that the chat template is told: the recipe's, or the one that the data was prepared on."""
-    return config.date or (dataset or {}).get("date")
+def day_of(config: ServeConfig, dataset: dict[str, Any] | None, adapter: str | None) -> str | None:
+    """The day that the chat template is told: the recipe's, the data's or the adapter's; None: the model's, if any."""
+    return config.date or (dataset or {}).get("date") or (None if adapter is None else noted_day(adapter))
 
 
 def check_probes(tokenizer: PreTrainedTokenizerFast, dataset: dict[str, Any], path: Path) -> None:

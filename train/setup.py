@@ -72,7 +72,7 @@ class Setup:
     """Float32."""
     frozen: nnx.State
     about: dict[str, Any]
-    """What adapter.json says of LoRA."""
+    """What adapter.json says of LoRA, and of the day that the data shows."""
     base_digest: str | None
     """None where training starts from random weights."""
 
@@ -95,7 +95,8 @@ def prepare(config: TrainConfig, inputs: TrainInputs) -> Setup:
     log(f"train: attention {decoder.attention.describe(spec, batches.max_length, inputs.dtype)}")
     graph, trained, frozen = split(decoder)
     trainer = make_trainer(config, spec, graph, inputs.dtype, steps)
-    return Setup(config, spec, mesh, batches, steps, trainer, trained, frozen, about, digest)
+    dated = {"date": dataset["date"]} if "date" in dataset else {}
+    return Setup(config, spec, mesh, batches, steps, trainer, trained, frozen, {**about, **dated}, digest)
 
 
 def split(decoder: Decoder) -> tuple[nnx.GraphDef[Decoder], nnx.State, nnx.State]:

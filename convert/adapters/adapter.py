@@ -68,6 +68,8 @@ class Adapter:
     """Its configuration says that some layers are left out on purpose."""
     untrained: Mapping[str, Site] = field(default_factory=dict)
     """Tensors whose update in a PEFT adapter is zero: nothing is merged there."""
+    date: str | None = None
+    """The day that the chat template printed in the data it was trained on."""
     keys: tuple[Shard, Mapping[str, str]] | None = None
     """A PEFT adapter's file, and those of its keys that PEFT itself would write in another way, with that way."""
 

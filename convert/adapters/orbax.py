@@ -50,6 +50,7 @@ def read_trained(folder: Path, config: ConvertConfig, spec: DecoderSpec, table: 
             base_digest=about.get("base_digest"),
             values=values,
             updated=lambda leaf, base: np.asarray(arrays[leaf.path], np.float32),
+            date=about.get("date"),
         )
     targets, scale = about["targets"], float(about["alpha"]) / int(about["rank"])
     wanted = [leaf for leaf in table if leaf.use.adaptable and leaf.target in targets]
@@ -75,6 +76,7 @@ def read_trained(folder: Path, config: ConvertConfig, spec: DecoderSpec, table: 
         pairs,
         updated=partial(_updated, arrays, scale),
         chosen_layers=bool(about.get("chosen_layers")),
+        date=about.get("date"),
     )
 
 

@@ -13,6 +13,7 @@ from models.adapters.names import module_of
 from models.adapters.peft import is_zero, read_peft_adapter
 from models.leaf import Leaf, from_hf
 from models.spec import DecoderSpec
+from models.text.day import noted_day
 
 HEAD = "lm_head.weight"
 
@@ -44,6 +45,7 @@ def read_peft(folder: Path, spec: DecoderSpec, table: list[Leaf], sites: Mapping
         updated=partial(_updated, pairs),
         chosen_layers=found.chosen_layers,
         untrained={name: site(name) for name in found.pairs if name not in moving},
+        date=noted_day(folder),
         keys=(found.shard, found.renamed),
     )
 

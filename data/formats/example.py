@@ -37,19 +37,22 @@ class Example:
     @property
     def rich(self) -> bool:
         """Whether more than roles and contents is said."""
-        return bool(self.tools) or any(len(message) > 2 for message in self.messages)
+        return bool(self.tools) or any(len(one) > 2 or one["role"] == "tool" for one in self.messages)
 
     @cached_property
     def digest(self) -> bytes:
         """Of the content alone, the same wherever the row stands."""
         total = hashlib.blake2b(digest_size=16)
         parts = [self.text, *(part for m in self.messages for part in (m["role"], m["content"]))]
-        if self.rich:
-            parts.append(json.dumps([self.messages, self.tools], ensure_ascii=False, sort_keys=True))
         try:
+            if self.rich:
+                parts.append(json.dumps([self.messages, self.tools], ensure_ascii=False, sort_keys=True))
             for part in parts:
                 encoded = part.encode()
                 total.update(len(encoded).to_bytes(8, "little") + encoded)
         except UnicodeEncodeError:
             raise BadRow("half of a surrogate pair in the text", where=self.where, fix="mend the row") from None
+        except TypeError as error:
+            what = f"its tools or calls hold what JSON cannot: {error}"
+            raise BadRow(what, where=self.where, fix="write texts, numbers, lists and objects") from None
         return total.digest()

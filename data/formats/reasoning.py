@@ -9,6 +9,8 @@ _FENCE = re.compile(r"```(?:systemverilog|verilog|sv|v)[ \t]*\n(.*?)```", re.DOT
 _CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
 _COMMENT = re.compile(r"(?<!:)//|/\*")
 OPEN, CLOSE = "<think>", "</think>"
+_BARE = re.compile(r"</think>(?=[ \t]*(?:\n|\Z))|(?<=\n)</think>|\A</think>|</think>(?=\s*<answer>)")
+"""The end of a thought that the prompt began; within a line it is spoken of."""
 
 
 def fences(text: str) -> Iterator[str]:
@@ -40,6 +42,11 @@ def _first(text: str, tag: str) -> int:
     return next(_outside(text, tag), -1)
 
 
+def _bare(text: str) -> int:
+    """Where a thought ends that nothing here begins."""
+    return next((at for at in _outside(text, CLOSE) if _BARE.match(text, at)), -1)
+
+
 def after_thought(response: str) -> str:
     """What follows the reasoning, and all thoughts in between left out; Dropped where one does not end."""
     rest = response
@@ -49,8 +56,8 @@ def after_thought(response: str) -> str:
         if at < 0:
             raise Dropped("cut off")
         rest = rest[at + len(CLOSE) :]
-    elif (at := _first(rest, CLOSE)) >= 0 and not 0 <= _first(rest, OPEN) < at:
-        rest = rest[at + len(CLOSE) :]  # the prompt held the tag that opens the thought
+    elif (at := _bare(rest)) >= 0 and not 0 <= _first(rest, OPEN) < at:
+        rest = rest[at + len(CLOSE) :]
     while (start := _first(rest, OPEN)) >= 0:
         end = rest.find(CLOSE, start)
         if end < 0:

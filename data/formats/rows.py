@@ -10,7 +10,7 @@ from data.formats.example import Dropped, Example
 from data.formats.reading import LEARNT, MASKED, SYSTEM, THOUGHTS, Reading, empty
 from data.formats.reasoning import final_answer, first_code, without_reasoning
 from data.formats.tools import tools_of
-from data.formats.turns import history, is_learnt, lines, said, sharegpt_turns, thought, turns
+from data.formats.turns import history, is_learnt, lines, said, sharegpt_turns, spoken, thought, turns
 from data.sources.json_rows import BadRow, column
 from models.text.template import LEARN, Message
 
@@ -34,9 +34,9 @@ def _answered(value: Any, name: str, row: Row, where: str, reading: Reading) -> 
     if isinstance(value, list) and all(isinstance(one, dict) and "role" in one for one in value):
         reading.left(row, row.keys() & _OF_ANSWER, where)
         return turns(value, name, where, reading)
-    answer = said(value, name, where, reading)
-    if reading.strip_reasoning:
-        answer = (final_answer if name == "response" else without_reasoning)(answer)
+    answer = spoken(
+        said(value, name, where, reading), reading, final_answer if name == "response" else without_reasoning
+    )
     found: Message = {"role": "assistant", "content": answer}
     if not row.keys().isdisjoint(_OF_ANSWER):
         found |= thought(row, "assistant", where, reading, of="")
@@ -93,7 +93,10 @@ def format_of(row: Row, where: str) -> str:
         if all(name in row and row[name] is not None for name in columns):
             return form
     have = ", ".join(map(repr, row)) or "none"
-    raise BadRow(f"columns of no known format: {have}", where=where, fix="name them in the source's columns")
+    fix = "name them in the source's columns"
+    if len(row) == 1 and isinstance(rows := next(iter(row.values())), list) and all(isinstance(r, dict) for r in rows):
+        fix += "; if this holds all rows, write its list alone into the file"
+    raise BadRow(f"columns of no known format: {have}", where=where, fix=fix)
 
 
 def renamed(row: Row, columns: dict[str, str], where: str) -> Row:

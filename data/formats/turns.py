@@ -1,9 +1,10 @@
 """The turns of a conversation, as rows of every format spell them: roles, parts, tool calls, thoughts, loss masks."""
 
+from collections.abc import Callable
 from typing import Any
 
 from data.formats.reading import LEARNT, MASKED, THOUGHTS, Reading, empty
-from data.formats.reasoning import without_reasoning
+from data.formats.reasoning import OPEN, without_reasoning
 from data.formats.tools import calls_of
 from data.sources.json_rows import BadRow, column
 from models.text.template import LEARN, Message
@@ -42,6 +43,14 @@ def said(value: Any, name: str, where: str, reading: Reading) -> str:
     return lines("".join(found))
 
 
+def spoken(answer: str, reading: Reading, of: Callable[[str], str] = without_reasoning) -> str:
+    """An answer without what was thought before it, which is counted, where thoughts are left out."""
+    found = of(answer) if reading.strip_reasoning else answer
+    if found.count("think>") < answer.count("think>"):
+        reading.count(OPEN)
+    return found
+
+
 def is_learnt(message: dict[str, Any], role: str, where: str, reading: Reading, of: str = "messages[].") -> bool:
     """What the keys of a turn say of its loss; they must agree."""
     found = set()
@@ -76,8 +85,8 @@ def turn(message: Any, at: str, where: str, reading: Reading) -> Message:
     silent = message.get("content") is None and any(not empty(message.get(key)) for key in _CALLS)
     content = "" if silent else column(message, "content", object, where)
     content = said(content, "content", where, reading)
-    if role == "assistant" and reading.strip_reasoning:
-        content = without_reasoning(content)
+    if role == "assistant":
+        content = spoken(content, reading)
     found: Message = {"role": role, "content": content}
     if plain:
         return found

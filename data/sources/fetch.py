@@ -25,14 +25,16 @@ from common.disk import SPARE, cache_of, check_room, larger_disk
 from common.errors import UserError
 from common.files import PARTIAL, read_json, write_json
 from common.progress import log
-from data.config import KINDS, TABLES, ending
+from data.config import KINDS, PACKED, TABLES, ending
 from data.sources.remote import from_http
 from models.weights.fetch import first_line, from_url
 
 _DATASET = re.compile(r"(?:hf://datasets/)?(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^/]+))?/?")
 _FILE = re.compile(r"hf://datasets/(?P<repo>[^@]+)@(?P<revision>[^/]+)/(?P<path>.+)")
 _SLICE = re.compile(r"[^\w.-]+")
-PATTERNS = [f"*{kind}" for kind in sorted(KINDS)] + [f"*{kind}.gz" for kind in sorted(KINDS - TABLES)]
+PATTERNS = [f"*{kind}" for kind in sorted(KINDS)] + [
+    f"*{kind}{more}" for kind in sorted(KINDS - TABLES) for more in PACKED
+]
 Files = list[tuple[str, str, str]]
 """Repository, revision and path of each file."""
 

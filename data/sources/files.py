@@ -7,7 +7,7 @@ import csv
 import io
 import itertools
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,12 @@ from pyarrow import ipc
 
 from common.errors import UserError
 from common.files import read_json
-from data.config import KINDS, TABLES, DataConfig, Source, ending
-from data.sources.json_rows import BadRow, count_lines, is_array, opened, read_array, read_lines
+from data.config import KINDS, PACKED, TABLES, DataConfig, Source, ending
+from data.sources.json_rows import BadRow, count_lines, is_array, read_array, read_lines
+from data.sources.packed import opened
 
 BATCH, SHUFFLE_WINDOW = 256, 10_000
+OTHERS = frozenset({".zip", ".7z", ".rar", ".lz4", ".br", ".z", ".zstd", ".lzma", ".snappy"})
 _STATE, _SPLITS = "state.json", "dataset_dict.json"
 Placed = tuple[str, dict[str, Any] | BadRow]
 """A row, or why it is none, with its "file:line"."""
@@ -31,14 +33,30 @@ def files_of(source: Source) -> list[str]:
     path = Path(source.path)
     if not path.is_dir():
         return [source.path]
-    found = [p for p in path.glob(source.files or "**/*") if p.is_file() and ending(p)]
-    found = _of_saved(found, path, source.split)
+    wanted = source.files or "**/*"
+    seen = [p for p in path.glob(wanted) if _is_hidden(wanted) or not _is_hidden(p.relative_to(path).as_posix())]
+    found = _of_saved([p for p in seen if _holds_rows(p)], path, source.split)
     if not found:
-        wanted = f" that match {source.files}" if source.files else ""
-        raise UserError(
-            f"no files of rows{wanted}", where=source.path, fix=f"known endings: {', '.join(sorted(KINDS))}"
-        )
+        which = f" that match {source.files}" if source.files else ""
+        raise UserError(f"no files of rows{which}", where=source.path, fix=f"known endings: {', '.join(sorted(KINDS))}")
     return sorted(str(p) for p in found)
+
+
+def _is_hidden(name: str) -> bool:
+    """What other tools leave beside the rows, a second copy of them perhaps (.ipynb_checkpoints, ._rows.jsonl)."""
+    return any(part.startswith(".") for part in name.split("/"))
+
+
+def _holds_rows(path: Path) -> bool:
+    """UserError for rows that cannot be read: they would be left out unsaid."""
+    if path.is_symlink() and not path.exists() and ending(path):
+        raise UserError("a link that leads to nothing", where=str(path), fix="fetch its file again, or remove the link")
+    if path.suffix.lower() in OTHERS and ending(path.stem) and path.is_file():
+        fix = (
+            f"unpack it, or compress it otherwise ({', '.join(PACKED)}); or choose among the files: data.sources.files"
+        )
+        raise UserError(f"a file of rows in {path.suffix}, which is not read", where=str(path), fix=fix)
+    return bool(ending(path)) and path.is_file()
 
 
 def _of_saved(files: list[Path], root: Path, split: str | None) -> list[Path]:
@@ -88,11 +106,24 @@ def _table(path: str) -> Iterator[Placed]:
     number = 0
     try:
         for batch in _batches(path):
+            _check_header(batch.schema.names, path)
             for row in batch.to_pylist():
                 number += 1
-                yield f"{path}:{number}", row
+                yield f"{path}:{number}", {name: _filled(value) for name, value in row.items()}
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(path, error) from error
+
+
+def _check_header(names: Sequence[str], where: str) -> None:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"two columns are called {twice[0]!r}", where=where, fix="rename one of them")
+
+
+def _filled(value: Any) -> Any:
+    """A table's value without the nulls that every object of one column has for the keys of the others."""
+    if isinstance(value, dict):
+        return {key: _filled(one) for key, one in value.items() if one is not None}
+    return [_filled(one) for one in value] if isinstance(value, list) else value
 
 
 def _csv(path: str) -> Iterator[Placed]:
@@ -100,6 +131,7 @@ def _csv(path: str) -> Iterator[Placed]:
     with opened(path) as packed, io.TextIOWrapper(packed, encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, strict=True)
         try:
+            _check_header(reader.fieldnames or (), f"{path}:{reader.line_num}")
             for row in reader:
                 where = f"{path}:{reader.line_num}"
                 if None in row or None in row.values():

@@ -1,19 +1,15 @@
 """JSON sources, line by line or as one array: whatever is malformed is an error that names its file and line."""
 
 import codecs
-import gzip
 import json
 import re
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 from common.errors import UserError
+from data.sources.packed import existing, is_packed, opened
 
 _CHUNK = 1 << 20
-_GZIP = b"\x1f\x8b"
 _SPACE = re.compile(r"\s*")
 
 
@@ -25,37 +21,12 @@ def _where(path: str, line: int) -> str:
     return f"{path}:{line}"
 
 
-def _existing(path: str) -> Path:
-    file = Path(path)
-    if not file.is_file():
-        raise UserError("no such file of rows", where=path, fix="give data.sources a local file, folder or glob")
-    return file
-
-
-@contextmanager
-def opened(path: str) -> Iterator[BinaryIO]:
-    """The bytes of a file, unpacked where it is compressed by gzip, whatever its name."""
-    with open(_existing(path), "rb") as f:
-        packed = f.read(2) == _GZIP
-        f.seek(0)
-        if not packed:
-            yield f
-            return
-        try:
-            with gzip.open(f) as unpacked:
-                yield cast(BinaryIO, unpacked)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            what = f"the file cannot be unpacked: {error}"
-            raise UserError(what, where=path, fix="it may be cut short; fetch it again") from None
-
-
 def count_lines(path: str) -> int:
     """Lines in a file, the last one counted even without its newline; 0, as unknown, in a compressed one."""
+    if is_packed(path):
+        return 0
     lines, last = 0, b"\n"
-    with open(_existing(path), "rb") as f:
-        if f.read(2) == _GZIP:
-            return 0
-        f.seek(0)
+    with open(existing(path), "rb") as f:
         while chunk := f.read(_CHUNK):
             lines += chunk.count(b"\n")
             last = chunk[-1:]
@@ -64,20 +35,29 @@ def count_lines(path: str) -> int:
 
 def _parse(line: bytes, where: str) -> dict[str, Any]:
     try:
-        row = json.loads(line.decode("utf-8"))
+        row = json.loads(line.decode("utf-8"), object_pairs_hook=_object)
     except UnicodeDecodeError as error:
         raise BadRow(
             f"not UTF-8 text (byte {error.start} of the line)", where=where, fix="save the file as UTF-8"
         ) from None
     except json.JSONDecodeError as error:
-        raise BadRow(f"malformed JSON: {error.msg} at column {error.colno}", where=where, fix="mend the line") from None
+        fix = "mend the line: each is one object; or write one array of objects, without anything around it"
+        raise BadRow(f"malformed JSON: {error.msg} at column {error.colno}", where=where, fix=fix) from None
     except RecursionError:
         raise BadRow("malformed JSON: nested too deeply", where=where, fix="mend the line") from None
-    except ValueError as error:  # a number of more digits than Python reads
+    except ValueError as error:  # a number of more digits than Python reads, or a key that stands twice
         raise BadRow(f"malformed JSON: {error}", where=where, fix="mend the line") from None
     if not isinstance(row, dict):
         raise _not_an_object(row, where)
     return row
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} stands twice in an object")
+    return found
 
 
 def _not_an_object(row: Any, where: str) -> BadRow:
@@ -87,7 +67,7 @@ def _not_an_object(row: Any, where: str) -> BadRow:
 
 def _kind(value: Any) -> str:
     names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
-    return names.get(type(value), "null")
+    return "null" if value is None else names.get(type(value), type(value).__name__)
 
 
 def column(row: dict[str, Any], name: str, kind: type, where: str) -> Any:
@@ -127,12 +107,16 @@ def read_array(path: str) -> Iterator[tuple[str, dict[str, Any] | BadRow]]:
             text = f.read().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"not UTF-8 text (byte {error.start})", where=path, fix="save the file as UTF-8") from None
-    decoder, at, line, counted = json.JSONDecoder(), text.index("[") + 1, 1, 0
+    decoder, at, line, counted = json.JSONDecoder(object_pairs_hook=_object), text.index("[") + 1, 1, 0
     while True:
         at = _past_space(text, at)
         line, counted = line + text.count("\n", counted, at), at
         where = _where(path, line)
         if text[at : at + 1] == "]":
+            if (rest := _past_space(text, at + 1)) < len(text):
+                where = _where(path, line + text.count("\n", at, rest))
+                fix = "write all rows into the one array, or one object a line"
+                raise UserError("something stands after the array of rows", where=where, fix=fix)
             return
         try:
             row, at = decoder.raw_decode(text, at)

@@ -5,14 +5,16 @@ so that tool calls and thoughts are in it, too, and a tool's reply is not.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from common.errors import UserError
 from models.text.template import LEARN, Message
 
 _HOLE = "\ufdd0hole\ufdd1"
 """Stands in for an answer to find where the template puts it; noncharacters, so no real text holds it."""
+Span = tuple[int, int]
 Apply = Callable[[Sequence[Message], bool], str]
 """Renders messages, with the prompt for the next answer or without."""
 
@@ -30,7 +32,7 @@ class Shown:
     otherwise than the model would have said it: as the last turn."""
 
     text: str
-    spans: tuple[tuple[int, int], ...]
+    spans: tuple[Span, ...]
     rewritten: bool
 
 
@@ -95,9 +97,6 @@ def shown(apply: Apply, control: re.Pattern[str], messages: Sequence[Message], l
     """Raises UserError where the template refuses the conversation or loses a part of it."""
     answered = messages[-1]["role"] == "assistant" if messages else False
     text, start = _answer(apply, messages) if answered else (apply(messages, False), 0)
-    for message in messages:
-        if message["role"] == "system" and message["content"].strip() not in text:
-            raise UserError("the chat template drops the system turn", fix="move its text into the user turn")
     turns = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
     turns = [i for i in (turns[-1:] if last_only else turns) if messages[i].get(LEARN) is not False]
     history = messages[:-1] if answered else messages
@@ -105,28 +104,58 @@ def shown(apply: Apply, control: re.Pattern[str], messages: Sequence[Message], l
     spans = [(start, end) for start, end, _ in found]
     if answered and turns and turns[-1] == len(messages) - 1:
         spans.append((start, len(text)))
-    return Shown(text, tuple(spans), any(rewritten for _, _, rewritten in found))
+    rewritten = any(rewritten for _, _, rewritten in found)
+    if not rewritten:
+        _check_contents(apply, text, messages, dict(zip(turns, spans, strict=True)))
+    return Shown(text, tuple(spans), rewritten)
 
 
-def unread(apply: Apply, messages: Sequence[Message], tools: Sequence[object]) -> list[str]:
-    """What the template does not show of tools, calls, replies, thoughts and names: each is left out in turn."""
-    whole = apply(messages, False)
+def _check_contents(apply: Apply, text: str, messages: Sequence[Message], learnt: Mapping[int, Span]) -> None:
+    """Raise UserError where an answer to be learnt or a system turn is not shown whole, or a question not at all."""
+    for i, message in enumerate(messages):
+        content, role = message["content"].strip(), message["role"]
+        seen = text[slice(*learnt[i])] if i in learnt else text
+        if content in seen or role == "tool" or "".join(content.split()) in "".join(seen.split()):
+            continue
+        if i in learnt:
+            fix = "take out of it what the template drops (a thought, words beside a call), or change the template"
+            raise UserError("the chat template does not show the whole of an answer", fix=fix)
+        if role == "system":
+            raise UserError("the chat template drops the system turn", fix="move its text into the user turn")
+        if _alike(apply, messages, i, {**message, "content": _HOLE}, apply(messages, False)):
+            raise UserError(
+                f"the chat template drops the turn of the {role}", fix="take it out, or change the template"
+            )
 
-    def alike(changed: Sequence[Message]) -> bool:
-        try:
-            return apply(changed, False) == whole
-        except UserError:
-            return False
 
-    found = []
+def _alike(apply: Apply, messages: Sequence[Message], i: int, other: Message, whole: str) -> bool:
+    """Whether the template still shows the `whole` with `other` in place of message `i`."""
+    try:
+        return apply([*messages[:i], other, *messages[i + 1 :]], False) == whole
+    except UserError:
+        return False
+
+
+def unread(apply: Apply, messages: Sequence[Message]) -> list[str]:
+    """What the template does not show of calls, replies, thoughts and names: each is left out in turn."""
+    whole, found = apply(messages, False), []
     for i, message in enumerate(messages):
         keys = [key for key in message if key not in ("role", "content", LEARN)]
         if message.get(LEARN) is False or message["role"] != "assistant":
             keys = [key for key in keys if key != "reasoning_content"]
-        for key in keys:
-            without = {name: value for name, value in message.items() if name != key}
-            if alike([*messages[:i], without, *messages[i + 1 :]]):
-                found.append(key)
-        if message["role"] == "tool" and alike([*messages[:i], {**message, "content": _HOLE}, *messages[i + 1 :]]):
-            found.append("content of a tool")
+        tried = [(key, {name: value for name, value in message.items() if name != key}) for key in keys]
+        tried += [("tool_calls", {**message, "tool_calls": calls}) for calls in _fewer(message.get("tool_calls", ()))]
+        if message["role"] == "tool":
+            tried.append(("content of a tool", {**message, "content": _HOLE}))
+        found += [key for key, other in tried if _alike(apply, messages, i, other, whole)]
     return found
+
+
+def _fewer(calls: Sequence[Any]) -> Iterator[list[Any]]:
+    """The calls of a turn with one of them, or its arguments, left out."""
+    for i, call in enumerate(calls):
+        function = call["function"]
+        bare = [{**call, "function": {**function, "arguments": {}}}] if function["arguments"] else []
+        for instead in ([], bare):
+            if len(calls) > 1 or instead:
+                yield [*calls[:i], *instead, *calls[i + 1 :]]

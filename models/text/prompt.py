@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from common.errors import UserError
 from models.text.answers import Apply, shown, unread
 from models.text.control_tokens import ControlTokens
+from models.text.day import noted_day
 from models.text.loss_mask import by_bytes, by_offsets
 from models.text.template import Message, pin_day, template_of
 
@@ -53,7 +54,7 @@ class Piece:
 
 
 def load_tokenizer(path: str, day: str | None = None) -> PreTrainedTokenizerFast:
-    """Load the fast tokenizer of a local model folder; its chat template is told that it is `day`."""
+    """Load the fast tokenizer of a local model folder; its template is told that it is `day`, or the one noted."""
     if not (Path(path) / "tokenizer.json").is_file():
         raise UserError("no tokenizer.json here", where=path, fix="name a folder with a Hugging Face fast tokenizer")
     try:
@@ -63,8 +64,8 @@ def load_tokenizer(path: str, day: str | None = None) -> PreTrainedTokenizerFast
         raise UserError(f"the tokenizer cannot be read: {first}", where=path, fix="restore its files") from error
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
-    if day is not None:
-        pin_day(tokenizer, day)
+    if (told := day or noted_day(path)) is not None:
+        pin_day(tokenizer, told)
     return tokenizer
 
 
@@ -171,7 +172,7 @@ def render_prompt(
 
 def not_shown(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message], tools: Sequence[Any] = ()) -> list[str]:
     """Keys of messages, and "tools", that make no difference to what the template shows."""
-    found = unread(_apply(tokenizer, tools), messages, tools)
+    found = unread(_apply(tokenizer, tools), messages)
     if tools and _apply(tokenizer, ())(messages, False) == _apply(tokenizer, tools)(messages, False):
         found.append("tools")
     return found

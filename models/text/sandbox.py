@@ -1,14 +1,14 @@
 """Jinja for chat templates, which come with a model and are nobody's own: sandboxed, bounded, on a pinned day.
 
 What a template may use is what transformers gives it: loop controls, `raise_exception`, `tojson`, `namespace`,
-`{% generation %}`. Every loop and call counts against a budget and no text grows past a limit, so that a template that
-never ends is an error at once, the same on every machine. `strftime_now` tells the pinned day, whatever the day is.
+`{% generation %}`. All that it does counts against a budget (`bounds`), so that a template that never ends is an error
+at once, the same on every machine. `strftime_now` tells the pinned day, whatever the day is; nothing is left to chance.
 """
 
 import datetime
+import functools
 import json
-import re
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable
 from typing import Any
 
 from jinja2 import nodes, pass_context
@@ -20,58 +20,45 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
-STEPS, CALL = 1_000_000, 5
-"""Turns of loops in one rendering, a call counted as five; a conversation of a thousand turns takes ten thousand."""
-LONGEST = 1 << 26
-"""Characters of a text, items of a list, bits of a number."""
-_WIDE = re.compile(r"%[^a-zA-Z%]*?(\d{7,}|\*)")
+from models.text.bounds import CALL, STEP, Budget, method_of
 
-
-class Endless(Exception):
-    """The template does more than any conversation needs."""
-
-
-class Budget:
-    """What is left to one rendering; templates may look at every pair of turns."""
-
-    def __init__(self, turns: int = 0) -> None:
-        self.left = STEPS + 10 * turns * turns
-
-    def spend(self, steps: int) -> None:
-        self.left -= steps
-        if self.left < 0:
-            raise Endless(f"more than {STEPS:,} turns of its loops, or calls")
-
-    def counted(self, items: Any) -> Any:
-        """What a loop walks; the items themselves where their number is known."""
-        if isinstance(items, Sized):
-            self.spend(len(items))
-            return items
-        return self._each(items) if isinstance(items, Iterable) else items
-
-    def _each(self, items: Iterable[Any]) -> Iterator[Any]:
-        for item in items:
-            self.spend(1)
-            yield item
-
-
-def _fits(value: Any) -> Any:
-    if isinstance(value, Sized) and len(value) > LONGEST:
-        raise Endless(f"a text or list of more than {LONGEST:,} items")
-    return value
+_LEFT_OUT = ("random", "urlize", "pprint")
+"""Filters of chance, or whose results can be of any size; no chat template needs them."""
+_UNUSED = frozenset({"encode", "translate", "maketrans", "expandtabs", "format_map", "fromkeys", "to_bytes"})
+"""Methods, likewise."""
 
 
 class _Counted(NodeTransformer):
-    """Every loop walks through `Budget.counted`; every `~` is measured."""
+    """Every loop walks through `Budget.counted`; what operators and brackets make is measured."""
 
     def visit_For(self, node: nodes.For) -> nodes.For:
+        said = sum(len(text.data) for text in node.find_all(nodes.TemplateData))
         self.generic_visit(node)
-        node.iter = nodes.Filter(node.iter, "_counted", [], [], None, None, lineno=node.lineno)
+        cost: list[nodes.Expr] = [nodes.Const(1 + said // STEP)]
+        node.iter = nodes.Filter(node.iter, "_counted", cost, [], None, None, lineno=node.lineno)
         return node
 
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Filter:
+    def _made(self, node: Any) -> nodes.Filter:
         self.generic_visit(node)
-        return nodes.Filter(node, "_fits", [], [], None, None, lineno=node.lineno)
+        return nodes.Filter(node, "_made", [], [], None, None, lineno=node.lineno)
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Filter:
+        return self._made(node)
+
+    def visit_List(self, node: nodes.List) -> nodes.Expr:
+        return node if all(isinstance(one, nodes.Const) for one in node.items) else self._made(node)
+
+    def visit_Dict(self, node: nodes.Dict) -> nodes.Filter:
+        return self._made(node)
+
+    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Expr:
+        plain = node.ctx != "load" or all(isinstance(one, nodes.Const) for one in node.items)
+        return node if plain else self._made(node)
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Expr:
+        if isinstance(node.arg, nodes.Slice):
+            return self._made(node)
+        return self.generic_visit(node)  # type: ignore[return-value]
 
 
 class _Generation(Extension):
@@ -97,6 +84,9 @@ class _Names(Namespace):
         _public(name)
         super().__setitem__(name, value)
 
+    def __repr__(self) -> str:
+        return "<Namespace>"
+
 
 def _public(name: Any) -> None:
     if isinstance(name, str) and name.startswith("_"):
@@ -107,32 +97,8 @@ def _raise(message: str) -> None:
     raise TemplateError(message)
 
 
-def _to_json(
-    value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
-) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
 def _as_dict(*parts: Any, **values: Any) -> dict[Any, Any]:
     return dict(*parts, **values)
-
-
-@pass_context
-def _counted(context: Context, items: Any) -> Any:
-    assert isinstance(context.environment, Sandbox)
-    return context.environment.budget.counted(items)
-
-
-def _narrow(filter_: Callable[..., Any]) -> Callable[..., Any]:
-    """A filter of Jinja's that is not asked for millions of characters."""
-
-    def narrow(*given: Any, **named: Any) -> Any:
-        for value in (*given, *named.values()):
-            if (isinstance(value, int) and value > LONGEST) or (isinstance(value, str) and _WIDE.search(value)):
-                raise Endless("a filter that is asked for millions of characters")
-        return filter_(*given, **named)
-
-    return pass_context(lambda _, *given, **named: narrow(*given, **named))
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
@@ -141,33 +107,79 @@ class Sandbox(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
     def __init__(self, day: datetime.date):
-        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
         self.budget, self.dated = Budget(), False
+        extensions = [_Generation, loopcontrols]
+        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=extensions, finalize=self._shown)
         self.moment = datetime.datetime.combine(day, datetime.time())
-        self.filters |= {"tojson": _to_json, "_counted": _counted, "_fits": pass_context(lambda _, value: _fits(value))}
-        self.filters |= {name: _narrow(self.filters[name]) for name in ("center", "indent", "format")}
+        self.filters |= {"tojson": self._to_json}
+        self.filters = {name: self._bounded(name, one) for name, one in self.filters.items() if name not in _LEFT_OUT}
+        self.filters["_counted"] = pass_context(lambda _, items, cost: self.budget.counted(items, cost))
+        self.filters["_made"] = pass_context(lambda _, value: self.budget.made(value))
+        del self.globals["lipsum"]
         self.globals |= {"raise_exception": _raise, "strftime_now": self._now, "dict": _as_dict, "namespace": _Names}
 
     def _now(self, form: str) -> str:
         self.dated = True
         return self.moment.strftime(form)
 
+    def _shown(self, value: Any) -> Any:
+        return self.budget.shown(value)
+
+    def _to_json(
+        self,
+        value: Any,
+        ensure_ascii: bool = False,
+        indent: Any = None,
+        separators: Any = None,
+        sort_keys: bool = False,
+    ) -> str:
+        how: Any = {"ensure_ascii": ensure_ascii, "separators": separators, "sort_keys": sort_keys}
+        if indent is None and separators is None:
+            return json.dumps(value, **how)
+        self.budget.check_call("round", "", (indent or 0, *(separators or ())), {})
+        parts, size = [], 0
+        for part in json.JSONEncoder(indent=indent, **how).iterencode(value):
+            parts.append(part)
+            self.budget.fits(size := size + len(part))
+        return "".join(parts)
+
+    def _bounded(self, name: str, filter_: Callable[..., Any]) -> Callable[..., Any]:
+        """A filter of Jinja's, its arguments looked at before and its result after."""
+        own = 1 if hasattr(filter_, "jinja_pass_arg") else 0  # Jinja's own argument, the first
+
+        @functools.wraps(filter_)
+        def bounded(*given: Any, **named: Any) -> Any:
+            first, values = given[:own], [self.budget.listed(one) for one in given[own:]]
+            if values:
+                self.budget.check_call(name, values[0], tuple(values[1:]), named)
+            return self.budget.made(filter_(*first, *values, **named))
+
+        return bounded
+
     def _generate(self, source: nodes.Template, *rest: Any, **more: Any) -> str:
         return super()._generate(_Counted().visit(source), *rest, **more)
 
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        return attr not in _UNUSED and super().is_safe_attribute(obj, attr, value)
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        wrapped = super().wrap_str_format(value)
+        if wrapped is None or value.__name__ in _UNUSED:
+            return None
+
+        def bounded(*given: Any, **named: Any) -> str:
+            self.budget.check_format(value.__self__, given, named)
+            return wrapped(*given, **named)
+
+        return bounded
+
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        if operator == "*":
-            for text, times in ((left, right), (right, left)):
-                if isinstance(text, str | list | tuple) and isinstance(times, int) and len(text) * times > LONGEST:
-                    raise Endless(f"a text or list of more than {LONGEST:,} items")
-        if operator == "**" and isinstance(left, int) and isinstance(right, int) and left.bit_length() * right > 4096:
-            raise Endless("a number of more than 4,096 bits")
-        if operator == "%" and isinstance(left, str) and _WIDE.search(left):
-            raise Endless("a field of a million characters")
-        return _fits(super().call_binop(context, operator, left, right))
+        self.budget.check_operator(operator, left, right)
+        return self.budget.made(super().call_binop(context, operator, left, right))
 
     def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
         self.budget.spend(CALL)
-        if obj is not self.globals["range"] and any(isinstance(a, int) and a > LONGEST for a in args):
-            raise Endless("a call for millions of characters")
-        return _fits(super().call(context, obj, *args, **kwargs))
+        if (method := method_of(obj)) is not None:
+            args = tuple(map(self.budget.listed, args))
+            self.budget.check_call(*method, args, kwargs)
+        return self.budget.made(super().call(context, obj, *args, **kwargs))

@@ -16,14 +16,14 @@ from jinja2.exceptions import TemplateError, TemplateSyntaxError
 from transformers import PreTrainedTokenizerFast
 
 from common.errors import UserError
-from models.text.sandbox import LONGEST, Budget, Endless, Sandbox
+from models.text.bounds import Budget, Endless, size_of
+from models.text.day import DAY
+from models.text.sandbox import Sandbox
 
 Message = dict[str, Any]
 """`role` and `content`, both text; perhaps `tool_calls`, `tool_call_id`, `name`, `reasoning_content`. An answer whose
 `learn` is False is context."""
 LEARN = "learn"
-DAY = "2024-07-26"
-"""What a template that asks for today's date is told, unless another day is pinned."""
 _THOUGHTS = ("reasoning_content", "thinking", "reasoning")
 _PUT = "put another chat_template.jinja into the model's folder"
 
@@ -72,16 +72,17 @@ class ChatTemplate:
         """Raises UserError where the template refuses the conversation or fails on it."""
         if not messages:
             raise UserError("a conversation without messages")
-        template, self.sandbox.budget = self._template(self.text(tools)), Budget(len(messages))
         shown = [_shown(message) for message in messages]
+        size = sum(size_of(part) for message in shown for part in message.values()) + (size_of(tools) if tools else 0)
+        budget = self.sandbox.budget = Budget(len(messages), size)
+        template = self._template(self.text(tools))
         try:
             parts = list(
                 template.generate(
                     **self.names, messages=shown, tools=tools or None, documents=None, add_generation_prompt=generate
                 )
             )
-            if sum(map(len, parts)) > LONGEST:
-                raise Endless(f"a text of more than {LONGEST:,} characters")
+            budget.fits(sum(map(len, parts)))
             return "".join(parts)
         except (Endless, RecursionError, MemoryError) as error:
             what = f"the chat template does not end: {_said(error)}"

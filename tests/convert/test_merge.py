@@ -11,6 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from models.text.day import NOTE, note_of, noted_day
+
 SHAPES = pytest.mark.parametrize("k_eq_v", [True, False])
 PREFIX = "model.layers."
 # PEFT 0.21 asks transformers 5.23 a question under its old name: nothing to do with the adapter.
@@ -89,6 +91,19 @@ def test_everything_else_is_carried_through_byte_for_byte(make_base, make_adapte
     for name in written - weights:
         assert (out / "model" / name).read_bytes() == (base / name).read_bytes(), name
     assert json.loads((out / "certificate.json").read_text())["left_out"] == []
+
+
+def test_the_day_that_the_data_showed_is_noted_with_whatever_is_written(make_base, make_adapter, convert):
+    base = make_base()
+    (base / NOTE).write_bytes(note_of("2001-02-03"))
+    adapter = make_adapter(base)
+    about = json.loads((adapter / "adapter.json").read_text())
+    (adapter / "adapter.json").write_text(json.dumps(about | {"date": "2024-02-29"}))
+    out, _ = convert(base, adapter)
+    again, _ = convert(base, out / "adapter", "again")
+    folders = (out / "model", out / "adapter", again / "model", again / "adapter")
+    assert [noted_day(folder) for folder in folders] == ["2024-02-29"] * 4
+    convert(base, adapter)  # over its own files
 
 
 @SHAPES

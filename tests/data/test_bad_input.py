@@ -47,6 +47,11 @@ FILES: dict[str, tuple[str, bytes, str, str]] = {
     "array no comma": ("a.json", b'[{"prompt": "p", "completion": "c"}\n{}]', "no comma", ":1"),
     "array of lists": ("a.json", b'[\n\n["p", "c"]]', "must be a JSON object, this is a list", ":3"),
     "array empty": ("a.json", b"[ ]", "0 rows left", ""),
+    "array and more": ("a.json", b'[{"prompt": "p", "completion": "c"}]\n\n [{}]', "stands after the array", ":3"),
+    "array a line": ("a.jsonl", b'[{"prompt": "p", "completion": "c"}]\n' * 2, "stands after the array", ":2"),
+    "array key twice": ("a.json", b'[{"prompt": "p", "prompt": "q", "completion": "c"}]', "stands twice", ":1"),
+    "jsonl key twice": ("a.jsonl", b'{"prompt": "p", "completion": "c", "prompt": "q"}', "stands twice", ":1"),
+    "csv column twice": ("a.csv", b"prompt,prompt,completion\np,q,c\n", "two columns are called 'prompt'", ":1"),
     "array not text": ("a.json", b"[" + GARBAGE, "not UTF-8", ""),
     "jsonl empty": ("a.jsonl", b"", "0 rows left", ""),
 }
@@ -59,6 +64,27 @@ def test_a_bad_file_is_named(prepare: Prepare, tmp_path: Path, case: str) -> Non
     with pytest.raises(UserError, match=message) as caught:
         prepare(path, form="prompt-completion")
     assert caught.value.where.startswith(f"{path}{place}") and caught.value.fix
+
+
+def test_a_table_of_what_json_has_not_is_named(prepare: Prepare, tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    for columns, message in (
+        ({"prompt": [b"p"], "completion": ["c"]}, "must be a string, this is bytes"),
+        ({"prompt": ["p"], "completion": ["c"], "tools": [[{"name": b"x"}]]}, "what JSON cannot: Object of type bytes"),
+    ):
+        pyarrow.parquet.write_table(pa.table(columns), path)
+        with pytest.raises(UserError, match=message) as caught:
+            prepare(str(path), form="auto")
+        assert caught.value.where == f"{path}:1"
+    twice = pa.Table.from_arrays([pa.array(["p"])] * 3, ["prompt", "completion", "prompt"])
+    pyarrow.parquet.write_table(twice, path)
+    with pytest.raises(UserError, match="two columns are called 'prompt'"):
+        prepare(str(path), form="auto")
+
+
+def test_a_key_that_is_no_text_is_counted(rows_file: RowsFile, prepare: Prepare) -> None:
+    row = b'{"prompt": "p", "completion": "c", "\\ud83d": 1}'
+    assert prepare(rows_file([row]), form="auto")["unused"] == {"\ud83d": 1}
 
 
 @pytest.mark.parametrize("cut", [1, 4, 20, 200])

@@ -1,18 +1,23 @@
 """Files of rows as people have them: with a byte order mark, compressed, blank lines, arrays, parts, saved datasets."""
 
+import bz2
 import codecs
 import gzip
 import json
+import lzma
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict
 
 from common.errors import UserError
 from data.config import ending
-from tests.data.test_tools import shown
+from tests.data.test_bad_input import model
+from tests.data.test_tools import CALLS, shown
 
 Prepare = Callable[..., dict[str, Any]]
 ROWS = [{"prompt": f"p{i}", "completion": f"c{i}"} for i in range(5)]
@@ -39,6 +44,53 @@ def test_every_kind_is_read(prepare: Prepare, tmp_path: Path, name: str, packed:
     assert figures["kept"] == 5 and figures["dropped"] == {} and figures["unused"] == {}
 
 
+PACK: dict[str, Callable[[bytes], bytes]] = {
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zst": lambda content: pa.compress(content, codec="zstd", asbytes=True),
+}
+
+
+@pytest.mark.parametrize("packing", PACK)
+def test_other_ways_to_compress_are_read(prepare: Prepare, tmp_path: Path, packing: str) -> None:
+    packed = PACK[packing](TEXTS["blank.jsonl"].encode())
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / f"a.jsonl{packing}").write_bytes(packed)
+    (tmp_path / "rows" / "b.jsonl").write_bytes(packed)
+    assert prepare(str(tmp_path / "rows"), form="auto")["kept"] == 10
+    (tmp_path / "rows" / "b.jsonl").write_bytes(packed[:-3])
+    with pytest.raises(UserError, match="cannot be unpacked") as caught:
+        prepare(str(tmp_path / "rows"), form="auto")
+    assert caught.value.where == str(tmp_path / "rows" / "b.jsonl")
+
+
+def test_rows_in_a_folder_are_not_left_out_unsaid(prepare: Prepare, tmp_path: Path) -> None:
+    folder = tmp_path / "rows"
+    (folder / ".ipynb_checkpoints").mkdir(parents=True)
+    for name in ("a.jsonl", "._a.jsonl", ".ipynb_checkpoints/a-checkpoint.jsonl"):
+        (folder / name).write_text(LINES[0])
+    assert prepare(str(folder), form="auto")["kept"] == 1
+    assert prepare(f"{folder}/.ipynb*/*.jsonl", form="auto")["kept"] == 1
+    (folder / "b.jsonl.zip").write_bytes(b"PK")
+    with pytest.raises(UserError, match=r"a file of rows in \.zip") as caught:
+        prepare(str(folder), form="auto")
+    assert caught.value.where == str(folder / "b.jsonl.zip")
+    (folder / "b.jsonl.zip").unlink()
+    (folder / "b.jsonl").symlink_to("nowhere")
+    with pytest.raises(UserError, match="leads to nothing"):
+        prepare(str(folder), form="auto")
+
+
+def test_the_nulls_that_fill_a_column_are_no_arguments(prepare: Prepare, tokenizer_folder: str, tmp_path: Path) -> None:
+    calls = [{"name": "f", "arguments": {"a": 1}}, {"name": "g", "arguments": {"b": [{"c": None, "d": 2}]}}]
+    turns = [{"role": "user", "content": "ask"}, {"role": "assistant", "content": "", "tool_calls": calls}]
+    pq.write_table(pa.Table.from_pylist([{"messages": turns}]), tmp_path / "rows.parquet")
+    caller = model(tmp_path / "caller", tokenizer_folder, CALLS)
+    prepare(str(tmp_path / "rows.parquet"), form="auto", model=caller)
+    ((_, learnt),) = shown(caller, tmp_path / "out" / "train")
+    assert learnt == ['<call>f {"a": 1}</call><call>g {"b": [{"d": 2}]}</call><turn|>']
+
+
 def test_a_line_is_named_by_its_number_in_the_file(prepare: Prepare, tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl.gz"
     path.write_bytes(gzip.compress(codecs.BOM_UTF8 + f"\n{LINES[0]}\n\n{{\n".encode()))
@@ -57,8 +109,8 @@ def test_a_compressed_file_cut_short_is_named(prepare: Prepare, tmp_path: Path, 
 
 
 def test_endings_of_compressed_files() -> None:
-    assert [ending(name) for name in ("a.jsonl.gz", "a.CSV.GZ", "a.parquet", "a.parquet.gz", "a.gz", "a.md")] == [
-        *(".jsonl", ".csv", ".parquet"),
+    assert [ending(name) for name in ("a.jsonl.gz", "a.CSV.XZ", "a.json.zst", "a.parquet.gz", "a.gz", "a.md")] == [
+        *(".jsonl", ".csv", ".json"),
         *("", "", ""),
     ]
 

@@ -1,5 +1,6 @@
 """Every column of every format and every key of a turn is used, counted on screen and in dataset.json, or an error."""
 
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -34,13 +35,16 @@ VALUES: dict[str, Any] = dict.fromkeys(SYSTEM, "be brief") | {
 VALUES |= dict.fromkeys((*LEARNT, "train"), 0) | dict.fromkeys(MASKED, True) | dict.fromkeys(THOUGHTS, "hm")
 
 
+tokenizer_at = functools.cache(load_tokenizer)
+
+
 def outcome(prepare: Prepare, path: str, form: str, tmp_path: Path, model: str, **more: Any) -> tuple[Any, ...]:
     """("error", names) or (unused, text, supervised text)."""
     try:
         figures = prepare(path, form=form, packing="none", **more)
     except UserError as error:
         return "error", f"{error}"
-    tokenizer = load_tokenizer(model)
+    tokenizer = tokenizer_at(model)
     (row,) = read_rows(tmp_path / "out" / "train")
     said, learnt = (str(tokenizer.decode(ids.tolist())) for ids in (row.ids, row.ids[row.mask]))
     return figures["unused"], said, learnt
@@ -55,8 +59,10 @@ def test_every_column_is_used_or_counted_or_refused(
     capfd: pytest.CaptureFixture[str],
     form: str,
 ) -> None:
-    plain = outcome(prepare, rows_file([ROWS[form]]), form, tmp_path, tokenizer_folder)
-    for name in [*UNKNOWN, *sorted(MEANINGFUL)]:
+    plain, names = outcome(prepare, rows_file([ROWS[form]]), form, tmp_path, tokenizer_folder), sorted(MEANINGFUL)
+    nothing = ROWS[form] | dict.fromkeys([*UNKNOWN, *names])
+    assert outcome(prepare, rows_file([nothing]), form, tmp_path, tokenizer_folder) == plain
+    for name in [*UNKNOWN, *names]:
         row = ROWS[form] | {name: VALUES.get(name, "some")}
         capfd.readouterr()
         found = outcome(prepare, rows_file([row]), form, tmp_path, tokenizer_folder, empty_mask="error")
@@ -70,8 +76,6 @@ def test_every_column_is_used_or_counted_or_refused(
         else:
             assert found[1] != plain[1], name  # it is in the text
             assert found[2].endswith(plain[2])
-        empty = outcome(prepare, rows_file([ROWS[form] | {name: None}]), form, tmp_path, tokenizer_folder)
-        assert empty == plain
         if name not in LEARNT + MASKED or form in ("messages", "sharegpt", "text"):
             freed = outcome(prepare, rows_file([row]), form, tmp_path, tokenizer_folder, unused=[name])
             assert freed == ({name: 1}, *plain[1:])
@@ -164,6 +168,34 @@ def test_a_tag_in_code_is_code(
     prepare(rows_file([json.loads(json.dumps(ROWS[form]).replace("tell", quoted))]), form=form)
     ((_, learnt),) = shown(tokenizer_folder, tmp_path / "out" / "train")
     assert learnt == [f"{code}<turn|>"]
+
+
+@pytest.mark.parametrize("form", [form for form in ROWS if form != "text"])
+@pytest.mark.parametrize(
+    ("answer", "learnt"),
+    [
+        ("a tag like </think> ends it", None),
+        ("thought\n</think> told", "told"),
+        ("thought</think>\r\ntold", "told"),
+        ("spoken of: </think> here\n</think>\n\ntold", "told"),
+        ("one <think>two</think> three", "one  three"),
+    ],
+)
+def test_a_thought_that_is_left_out_is_counted(
+    rows_file: RowsFile,
+    prepare: Prepare,
+    tokenizer_folder: str,
+    tmp_path: Path,
+    form: str,
+    answer: str,
+    learnt: str | None,
+) -> None:
+    row = json.loads(json.dumps(ROWS[form]).replace("tell", json.dumps(answer)[1:-1]))
+    figures = prepare(rows_file([row]), form=form)
+    assert figures["unused"] == ({} if learnt is None else {"<think>": 1})
+    assert shown(tokenizer_folder, tmp_path / "out" / "train")[0][1] == [
+        f"{answer if learnt is None else learnt}<turn|>"
+    ]
 
 
 def test_duplicates_are_kept_and_said_or_dropped(

@@ -133,6 +133,52 @@ def test_what_the_template_cannot_show_is_an_error(rows_file: RowsFile, prepare:
     assert figures["dropped"] == {"empty answer": 1} and figures["kept"] == 1  # a turn that was nothing but its call
 
 
+LOSSY = {
+    "words beside a call": ("m.content -", "('' if m.tool_calls else m.content) -", "the whole of an answer"),
+    "a second call": ("m.tool_calls or []", "(m.tool_calls or [])[:1]", "tool_calls' would change"),
+    "arguments": ("call.function.arguments | tojson", "'{}'", "tool_calls' would change"),
+    "half of an answer": ("m.content -", "m.content.split(' and ')[-1] -", "the whole of an answer"),
+    "questions": ("m.content -", "('' if m.role == 'user' else m.content) -", "drops the turn of the user"),
+    "an answer that is context": (
+        "m.content -",
+        "('' if loop.index0 == 1 else m.content) -",
+        "of the assistant",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", LOSSY)
+def test_what_the_template_loses_of_a_row_is_an_error(
+    rows_file: RowsFile, prepare: Prepare, tokenizer_folder: str, tmp_path: Path, kind: str
+) -> None:
+    old, new, message = LOSSY[kind]
+    messages = [
+        {"role": "user", "content": "Write and compile an inverter."},
+        {"role": "assistant", "content": "Not yet.", "train": False},
+        {"role": "user", "content": "Do it."},
+        {"role": "assistant", "content": "I do.", "tool_calls": [CALL, CALL]},
+        {"role": "tool", "content": "ok"},
+        {"role": "assistant", "content": "Written and done."},
+    ]
+    path = rows_file([{"messages": messages}])
+    assert prepare(path, form="messages", model=model(tmp_path / "whole", tokenizer_folder, CALLS))["kept"] == 1
+    lossy = model(tmp_path / "lossy", tokenizer_folder, CALLS.replace(old, new))
+    with pytest.raises(UserError, match=message) as caught:
+        prepare(path, form="messages", model=lossy)
+    assert caught.value.where == f"{path}:1" and caught.value.fix
+
+
+def test_a_reply_without_keys_that_the_template_drops_is_an_error(
+    rows_file: RowsFile, prepare: Prepare, tokenizer_folder: str, tmp_path: Path
+) -> None:
+    deaf = model(
+        tmp_path / "deaf", tokenizer_folder, CALLS.replace("m.content -", "('' if m.role == 'tool' else m.content) -")
+    )
+    turns = [SAID[0], {"role": "assistant", "content": "Try."}, {"role": "tool", "content": "ok"}, SAID[3]]
+    with pytest.raises(UserError, match="content of a tool"):
+        prepare(rows_file([{"messages": turns}]), form="messages", model=deaf)
+
+
 @pytest.mark.parametrize(
     "call", ["not JSON", 3, [{}], [{"function": {"arguments": {}}}], ["x"], [{"function": {"name": 3}}]]
 )
@@ -167,6 +213,6 @@ def test_a_call_and_its_reply_stay_in_one_window(
 ) -> None:
     path = rows_file([{"messages": [*SAID, *SAID]}])
     figures = prepare(path, form="messages", model=caller, max_length=128, overflow="window", packing="none")
-    assert figures["windowed"] == {"rows": 1, "windows": 2}
+    assert figures["windowed"] == {"rows": 1, "windows": 2, "left_out": 0}
     found = shown(caller, tmp_path / "out" / "train")
     assert [stretches for _, stretches in found] == [[CALLED, "Done.<turn|>"]] * 2

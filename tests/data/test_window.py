@@ -14,6 +14,7 @@ from data.formats.example import Example
 from data.window import parts_of, windows
 from models.text.packed_rows import read_rows
 from models.text.prompt import load_tokenizer
+from tests.data.test_bad_input import model
 
 RowsFile = Callable[..., str]
 Prepare = Callable[..., dict[str, Any]]
@@ -122,7 +123,7 @@ def test_the_stage_cuts_documents(rows_file: RowsFile, prepare: Prepare, tokeniz
     assert all(text.startswith("<bos>") and text.endswith("endmodule\n<eos>") for text in sides[0] + sides[1])
     of_first = [any(f"module m{i};" in text for text in side for i in range(6)) for side in sides]
     assert sum(of_first) == 1
-    assert figures["windowed"]["rows"] == 1 and figures["windowed"]["windows"] == figures["kept"] - 1 > 1
+    assert figures["windowed"] == {"rows": 1, "windows": figures["kept"] - 1, "left_out": 1} and figures["kept"] > 2
     assert figures["dropped"] == {"too long": 1}
     with pytest.raises(UserError, match="drop or window"):
         prepare(path, form="text", max_length=128, overflow="error")
@@ -143,6 +144,27 @@ def test_the_stage_cuts_conversations(
         assert [i for i in range(9) if f"assistant {i} " in learnt] == list(wanted)
         assert learnt.count("<turn|>") == len(wanted) and all(len(row.ids) <= 160 for row in rows)
         assert len(rows) > 1 if train_on == "all_assistant_turns" else len(rows) == 1
+
+
+def test_a_part_that_the_template_refuses_is_the_rows_fault(
+    rows_file: RowsFile, prepare: Prepare, tokenizer_folder: str, tmp_path: Path
+) -> None:
+    refuses = (
+        "{% if messages[0].content == 'q1' %}{{ raise_exception('no') }}{% endif %}"
+        + (Path(tokenizer_folder) / "chat_template.jinja").read_text()
+    )
+    place = model(tmp_path / "model", tokenizer_folder, refuses)
+    turns = [
+        {"role": role, "content": text} for i in range(2) for role, text in (("user", f"q{i}"), ("assistant", "a"))
+    ]
+    long = {"messages": [turns[0], {"role": "assistant", "content": "word " * 90}, *turns[2:]]}
+    path = rows_file([{"messages": turns}, long])
+    settings_: dict[str, Any] = {"form": "messages", "model": place, "max_length": 64, "overflow": "window"}
+    with pytest.raises(UserError, match="refuses the conversation: no") as caught:
+        prepare(path, **settings_)
+    assert caught.value.where == f"{path}:2"
+    figures = prepare(path, **settings_, bad_rows="drop")
+    assert figures["kept"] == 1 and figures["dropped"] == {"refused by the template": 1}
 
 
 def test_every_window_has_the_system_turn_that_is_folded(

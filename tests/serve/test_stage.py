@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from common.errors import UserError
+from models.text.day import NOTE, note_of
 from models.text.prompt import load_tokenizer, prompt_ids
 from models.text.template import template_digest
 from serve.config import ServeConfig
@@ -86,8 +87,12 @@ def test_prompts_are_rendered_on_the_day_of_the_data(model_folder: Path, tmp_pat
     path = write_probes(tmp_path, model, probes=[{"messages": messages, "ids": ids}], date="2020-02-29")
     dataset = read_dataset(path / "dataset.json")
     for config in (ServeConfig(), ServeConfig.model_validate({"date": "2020-02-29"})):
-        check_probes(load_tokenizer(str(model), day_of(config, dataset)), dataset, path)
-    other = day_of(ServeConfig.model_validate({"date": "2021-01-01"}), dataset)
+        check_probes(load_tokenizer(str(model), day_of(config, dataset, None)), dataset, path)
+    other = day_of(ServeConfig.model_validate({"date": "2021-01-01"}), dataset, None)
     with pytest.raises(UserError, match="tokenises differently"):
         check_probes(load_tokenizer(str(model), other), dataset, path)
-    assert day_of(ServeConfig(), None) is None
+    (tmp_path / NOTE).write_bytes(note_of("2020-02-29"))  # as `convert` leaves it in an adapter or a model
+    check_probes(load_tokenizer(str(model), day_of(ServeConfig(), None, str(tmp_path))), dataset, path)
+    assert day_of(ServeConfig(), None, str(model)) is None
+    (model / NOTE).write_bytes(note_of("2020-02-29"))
+    check_probes(load_tokenizer(str(model), day_of(ServeConfig(), None, None)), dataset, path)

@@ -10,8 +10,9 @@ from transformers import PreTrainedTokenizerFast
 
 from common.errors import UserError
 from data.config import DataConfig
+from models.text.day import DAY, NOTE
 from models.text.prompt import encode, load_tokenizer, prompt_ids
-from models.text.template import DAY, TemplateFault, pin_day, pinned_day, template_digest, template_of
+from models.text.template import TemplateFault, pin_day, pinned_day, template_digest, template_of
 
 SAID: list[dict[str, Any]] = [
     {"role": "system", "content": "rules"},
@@ -34,7 +35,12 @@ USES = {
     "generation": "{% for m in messages %}{% generation %}{% set x = 1 %}{{ m.content }}{{ loop.index }}"
     "{% endgeneration %}{{ x is defined }}{% endfor %}",
     "macros": "{% macro show(m, s='-') %}{{ s ~ m.role ~ s }}{% endmacro %}{% for m in messages %}{{ show(m) }}"
-    "{{ m.content.split(' ')[-1] }}{{ m.content[::-1] }}{% endfor %}",
+    "{{ m.content.split(' ')[-1] }}{{ m.content[::-1] }}{{ show({'role': 1_700_000_000}) }}{% endfor %}",
+    "texts": "{% for m in messages %}{{ m.content.replace('e', '<e>') }}{{ ', '.join([m.role, 'x']) }}"
+    "{{ '{}: {:>5}'.format(m.role, 3) }}{{ 'x'.center(9) }}{{ [m.content, m.role] | join('|') }}"
+    "{{ m.content | indent(2) | wordwrap(9) }}{{ messages | map(attribute='role') | unique | sort | list }}"
+    "{{ 3.14159 | round(2) }}{% set kept %}{{ m.content }}{% endset %}{{ kept[1:] }}{% filter upper %}é{% endfilter %}"
+    "{{ [m.role, (1, m.role), {'a': m.role}] }}{{ m | dictsort | first }}{% endfor %}",
     "blocks": "{% for m in messages %}\n  {% if true %}\n  {{ m.content }}\n  {% endif %}\n{% endfor %}\n",
     "arithmetic": "{{ 'ab' * 3 }}{{ 2 ** 8 }}{{ '%s-%03d' % ('a', 7) }}{{ '%s' | format(1) }}{{ 'x' | center(9) }}"
     "{{ [1] + [2] }}{{ messages | length }}{{ range(4) | list }}{{ messages[1:] | map(attribute='role') | join(',') }}",
@@ -55,6 +61,7 @@ def test_renders_what_transformers_renders(name: str, generate: bool) -> None:
         assert template_of(tokenizer).render(messages, TOOLS, generate) == theirs
 
 
+BIG = "{% set big = 'x' * 9000000 %}"
 ENDLESS = {
     "a range": "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
     "a filter's loop": "{% for i in range(9999) %}{% for j in range(9999) | select %}{% endfor %}{% endfor %}",
@@ -69,6 +76,24 @@ ENDLESS = {
     "a wide field": "{{ '%99999999d' % 1 }}",
     "a wide filter": "{{ 'x' | center(10 ** 10) }}",
     "a wide method": "{{ 'x'.center(10 ** 10) }}",
+    "text for letters": BIG + "{{ big.replace('x', big) }}",
+    "text for letters by a filter": BIG + "{{ big | replace(new=big, old='x') }}",
+    "a wide gap": BIG + "{{ range(99999) | map('string') | join(big) }}",
+    "a wide gap by a method": BIG + "{{ big.join(['x'] * 9999) }}",
+    "a width among the values": "{{ '{:{}}'.format(1, 10 ** 11) }}",
+    "wide digits": "{{ ('%.99999f' * 1000) % ((1,) * 1000) }}",
+    "many fields": BIG + "{{ ('{0}' * 99999).format(big) }}",
+    "many fields of a mapping": BIG + "{{ ('%(a)s' * 99999) | format(a=big) }}",
+    "a wide margin": BIG + "{{ ('\n' * 9999) | indent(big) }}",
+    "JSON with a margin": "{{ [[1]] | tojson(indent=10 ** 10) }}",
+    "one text many times": BIG + "{{ ([big] * 9999) | tojson }}",
+    "a list of itself": "{% set n = namespace(l=()) %}{% for i in range(60) %}{% set n.l = (n.l, n.l) %}{% endfor %}",
+    "a long block": BIG + "{% set x %}{% for i in range(99999) %}{{ big }}{% endfor %}{% endset %}",
+    "a long macro": BIG + "{% macro f() %}{% for i in range(99999) %}{{ big }}{% endfor %}{% endmacro %}{{ f() }}",
+    "words of its own": "{% set x %}{% for i in range(99999) %}" + "y" * 9999 + "{% endfor %}{% endset %}",
+    "numbers": "{% set n = namespace(i=10) %}{% for i in range(60) %}{% set n.i = n.i * n.i %}{% endfor %}",
+    "digits": "{{ 1 | round(10 ** 9, 'ceil') }}",
+    "texts that are kept": BIG + "".join(f"{{% set a{i} = big[{i}:] %}}" for i in range(300)),
     "much output": "{% set s = 'a' * 9999999 %}{% for i in range(99999) %}{{ s }}{% endfor %}",
 }
 
@@ -84,6 +109,11 @@ def test_a_long_conversation_is_not_endless() -> None:
     assert len(template_of(make(template)).render(SAID[1:2] * 600, None, False)) == 600 * 7
 
 
+def test_a_long_row_is_no_fault_of_the_template() -> None:
+    template = "{% for m in messages %}{{ (m.content | trim).replace('a', 'b') }}{% endfor %}"
+    assert len(template_of(make(template)).render([{"role": "user", "content": "a" * 20_000_000}], None, False)) == 2e7
+
+
 FAULTS: dict[str, tuple[Any, str]] = {
     "syntax": ("{% for m in messages %}{{ m.content }", "the chat template is malformed"),
     "an unknown filter": ("{{ messages | nothing }}", "the chat template is malformed"),
@@ -91,6 +121,7 @@ FAULTS: dict[str, tuple[Any, str]] = {
     "none": (None, "no chat template"),
 }
 FAILS = ["{{ 'a' + 1 }}", "{{ 1 // 0 }}", "{{ messages[9].content.x }}", "{{ messages.x.y }}", "{% include 'x' %}"]
+FAILS += ["{{ 'a'.encode() * 10 ** 11 }}", "{{ 'a'.translate({97: 'b'}) }}", "{{ lipsum() }}"]
 FAILS += ["{{ range(10 ** 9) }}", "{{ raise_exception('no') }}", "{{ ''.__class__.__mro__[1] }}", "{{ messages() }}"]
 
 
@@ -129,6 +160,13 @@ def test_the_day_is_pinned_and_known_to_have_been_asked_for(tmp_path: Path) -> N
     assert template_of(tokenizer).render(SAID, None, False) == "31 Dec 2025rules"
     tokenizer.save_pretrained(tmp_path)
     assert template_of(load_tokenizer(str(tmp_path), "2001-02-03")).render(SAID, None, True) == "03 Feb 2001rules"
+    (tmp_path / NOTE).write_text('{"date": "2002-03-04"}')
+    assert template_of(load_tokenizer(str(tmp_path))).render(SAID, None, True) == "04 Mar 2002rules"
+    for note in ("", "[]", "{}", '{"date": 3}', '{"date": "yesterday"}'):
+        (tmp_path / NOTE).write_text(note)
+        with pytest.raises(UserError, match="does not say a day") as caught:
+            load_tokenizer(str(tmp_path))
+        assert caught.value.where == str(tmp_path / NOTE) and caught.value.fix
 
 
 def test_the_file_of_a_fault_is_named(tmp_path: Path) -> None:
