@@ -50,7 +50,7 @@ def parse(content: bytes, kind: type[Parsed]) -> Parsed:
     except ValidationError as error:
         errors = error.errors(include_url=False, include_input=False)
         for one in errors:
-            if one["type"] == "not_neutral":
+            if one["type"] == "not_taken":
                 one["loc"] = (*one["loc"], one.get("ctx", {})["field"])
         raise refuse_invalid(errors) from None
 
