@@ -110,6 +110,7 @@ MESSAGE: tuple[Known, ...] = (
     Known("name", label=str),
     Known("refusal", ("",)),
     Known("tool_calls", ([],), why=NO_TOOLS),
+    Known("tool_call_id", ("",), why=NO_TOOLS),
     Known("annotations", ([],)),
     Known("reasoning", ("",)),
     Known("reasoning_content", ("",)),
