@@ -51,9 +51,7 @@ def room_for(connections: int) -> int:
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return connections
     room = max(1, soft - OTHER_FILES)
-    log(
-        f"warning: this process may open {soft} files: {room} clients at a time, not serve.max_connections {connections}"
-    )
+    log(f"warning: only {room} of serve.max_connections {connections} clients: this process may open {soft} files")
     return room
 
 

@@ -146,7 +146,7 @@ Prompt = Annotated[
     Annotated[str, Field(min_length=1)]
     | Annotated[Texts, Field(min_length=1)]
     | Annotated[Ids, Field(min_length=1)]
-    | Annotated[list[Ids], Field(min_length=1, fail_fast=True)],
+    | Annotated[list[Annotated[Ids, Field(min_length=1)]], Field(min_length=1, fail_fast=True)],
     one_of("a text, token ids, or an array of texts or of arrays of ids, and not an empty one,"),
 ]
 
