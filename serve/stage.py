@@ -20,7 +20,7 @@ from models.text.day import noted_day
 from models.text.eos_ids import eos_ids
 from models.text.prompt import load_tokenizer, prompt_ids
 from models.text.template import template_digest
-from serve.access import rules
+from serve.access import room_for, rules, url_of
 from serve.api.app import build_app
 from serve.api.connection import build_server, ignore_signals
 from serve.api.jobs import Hub
@@ -40,8 +40,8 @@ PREFILL_LENGTHS = 2
 def run(config: ServeConfig, inputs: ServeInputs, out: Path) -> NoReturn:
     """Serve until SIGTERM or Ctrl-C, then exit 0. `out` gets its files when the server is ready, and none after that:
     it may be committed, that is renamed, while the server lives. So this returns no metrics; it raises SystemExit."""
-    allowed = rules(config)
     listener = bind(config.host, config.port)
+    allowed = rules(config, listener.getsockname()[0])
     started = time.monotonic()
     dataset = None if inputs.probes is None else read_dataset(Path(inputs.probes) / "dataset.json")
     tokenizer = load_tokenizer(inputs.model, day_of(config, dataset, inputs.adapter))
@@ -52,7 +52,7 @@ def run(config: ServeConfig, inputs: ServeInputs, out: Path) -> NoReturn:
     warmup_seconds = engine.programs.warm_up()
     model = Model(inputs.name, tokenizer, config.max_length, vocabulary_size, int(time.time()))
     listen(listener)
-    url = f"http://{config.host}:{listener.getsockname()[1]}/v1"
+    url = url_of(config.host, listener)
     write_json(
         out / METRICS,
         {
@@ -71,7 +71,7 @@ def run(config: ServeConfig, inputs: ServeInputs, out: Path) -> NoReturn:
         build_app(hub, model, allowed, config.cors_origins),
         hub,
         seconds=config.client_seconds,
-        connections=config.max_connections,
+        connections=room_for(config.max_connections),
         drain_seconds=config.drain_seconds,
     ).run(sockets=[listener])
     if engine.error is not None:
@@ -142,5 +142,5 @@ def _no_port(address: str, error: OSError) -> UserError:
     return UserError(
         f"cannot listen: {error.strerror or error}",
         where=address,
-        fix="choose another serve.port (0 takes any free one)",
+        fix="set serve.host to an address of this machine, or choose another serve.port (0 takes any free one)",
     )

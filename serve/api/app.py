@@ -32,7 +32,7 @@ class Status:
         self.hub, self.model = hub, model
         entry = {"id": model.name, "object": "model", "created": model.created, "owned_by": "tapeout"}
         self.entry = {**entry, "max_model_len": model.max_length}
-        self.document = document(model.name, keyed)
+        self.document = document(model, keyed)
 
     async def health(self, _: Request) -> Response:
         """Is the process of any use? A balancer restarts it where not."""

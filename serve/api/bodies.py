@@ -12,6 +12,7 @@ from serve.api.protocol import Part
 
 Parsed = TypeVar("Parsed", bound=Part)
 Apart = Callable[..., Awaitable[Any]]
+LARGEST_EXACT = 2**53
 
 
 class _Repeated(ValueError):
@@ -24,6 +25,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         raise _Repeated(next(name for name, _ in pairs if name in seen or seen.add(name)))
     return found
+
+
+def _number(text: str) -> int | float:
+    """JSON has one kind of number: 2.0 is 2, wherever 2 is taken."""
+    value = float(text)
+    return int(value) if value.is_integer() and abs(value) < LARGEST_EXACT else value
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -50,7 +57,7 @@ def parse(content: bytes, kind: type[Parsed]) -> Parsed:
     except ValidationError as error:
         errors = error.errors(include_url=False, include_input=False)
         for one in errors:
-            if one["type"] == "not_neutral":
+            if one["type"] == "not_taken":
                 one["loc"] = (*one["loc"], one.get("ctx", {})["field"])
         raise refuse_invalid(errors) from None
 
@@ -59,7 +66,7 @@ def read_json(content: bytes) -> Any:
     """JSON as RFC 8259 has it, which is less than Python's: no NaN, no repeated names, no half characters."""
     try:
         text = content.decode()
-        value = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
+        value = json.loads(text, object_pairs_hook=_object, parse_float=_number, parse_constant=_no_constant)
     except UnicodeDecodeError as error:
         raise _invalid(f"byte {error.start} is not UTF-8") from None
     except json.JSONDecodeError as error:

@@ -1,6 +1,7 @@
 """Connections and their end: uvicorn's, with a time for a request's head, a limit of connections, and a drain.
 
-uvicorn alone lets a client that sends a byte now and then, or none at all, hold its connection for ever.
+uvicorn alone lets a client that sends a byte now and then, or none at all, or that never reads its answer, hold its
+connection for ever, and does not see one go that has sent its next request early.
 """
 
 import asyncio
@@ -26,6 +27,7 @@ def connection_class(seconds: float, most: int) -> type[H11Protocol]:
 
     class Connection(H11Protocol):
         _deadline: asyncio.TimerHandle | None = None
+        _stalled: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -36,17 +38,49 @@ def connection_class(seconds: float, most: int) -> type[H11Protocol]:
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._unwatch()
+            self._flowing()
             super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:
             if self.transport.is_closing():
                 return
             super().data_received(data)
+            early = self.conn.their_state is h11.DONE and len(self.conn.trailing_data[0])
+            if early and early < HEAD_BYTES:
+                self.flow.resume_reading()  # the end of a connection shows to those who read only
             self._watch()
+
+        def pause_writing(self) -> None:
+            """The client leaves its answer unread."""
+            super().pause_writing()
+            self._expect_reading()
+
+        def _expect_reading(self) -> None:
+            if self._stalled is None:
+                self._stalled = self.loop.call_later(seconds, self.transport.abort)
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            if not self.transport.is_closing():
+                self._flowing()
+
+        def _flowing(self) -> None:
+            if self._stalled is not None:
+                self._stalled.cancel()
+                self._stalled = None
 
         def on_response_complete(self) -> None:
             super().on_response_complete()
             self._watch()
+            self._ending()
+
+        def timeout_keep_alive_handler(self) -> None:
+            super().timeout_keep_alive_handler()
+            self._ending()
+
+        def _ending(self) -> None:
+            if self.transport.is_closing():
+                self._expect_reading()
 
         def _watch(self) -> None:
             """A deadline while a head is awaited (from its first byte; uvicorn's own closes idle connections)."""

@@ -43,9 +43,8 @@ def refuse_invalid(errors: list[ErrorDetails]) -> Refusal:
     """A 400 for pydantic's list of errors, naming the first parameter at fault."""
     first = errors[0]
     where = [part if isinstance(part, int) else str(part)[:SHOWN] for part in first["loc"]]
-    what = "not supported by this server" if first["type"] == "extra_forbidden" else _plain(first)
     names = ".".join(str(part) for part in where) or "body"
-    return bad_value(f"{names}: {what}", str(where[0]) if where else None)
+    return bad_value(f"{names}: {_plain(first)}", str(where[0]) if where else None)
 
 
 def _plain(error: ErrorDetails) -> str:

@@ -5,17 +5,22 @@ At those they are taken, at any other value refused by name. Fields that it acts
 null means the default everywhere, and is not listed.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
+
+NO_TOOLS = "this server calls no tools"
 
 
 @dataclass(frozen=True)
 class Known:
-    """`neutral`: values that change nothing. `label`: the JSON type whose every value changes nothing here."""
+    """`neutral`: values that change nothing. `label`: the JSON type whose every value changes nothing here.
+    `why` others are refused."""
 
     name: str
     neutral: tuple[Any, ...] = ()
     label: type | None = None
+    why: str = "not supported by this server at this value"
 
     def takes(self, value: Any) -> bool:
         if self.label is not None and type(value) is self.label:
@@ -26,7 +31,7 @@ class Known:
         if self.label is not None:
             return f"it must be a JSON {'string' if self.label is str else 'object'}"
         allowed = " or ".join(json_text(value) for value in self.neutral)
-        return f"not supported by this server at this value; {allowed} is accepted, as it changes nothing"
+        return f"{self.why}; {allowed} is accepted, as it changes nothing"
 
 
 def same(value: Any, neutral: Any) -> bool:
@@ -45,11 +50,11 @@ def json_text(value: Any) -> str:
 
 KNOWN: tuple[Known, ...] = (
     # OpenAI: choices that a plain text answer leaves open
-    Known("tools", ([],)),
-    Known("tool_choice", ("none", "auto")),
+    Known("tools", ([],), why=NO_TOOLS),
+    Known("tool_choice", ("none", "auto"), why=NO_TOOLS),
     Known("parallel_tool_calls", (True, False)),
-    Known("functions", ([],)),
-    Known("function_call", ("none", "auto")),
+    Known("functions", ([],), why=NO_TOOLS),
+    Known("function_call", ("none", "auto"), why=NO_TOOLS),
     Known("response_format", ({"type": "text"},)),
     Known("modalities", (["text"],)),
     Known("logit_bias", ({},)),
@@ -104,30 +109,34 @@ STREAM_OPTIONS: tuple[Known, ...] = (Known("include_obfuscation", (False,)),)
 MESSAGE: tuple[Known, ...] = (
     Known("name", label=str),
     Known("refusal", ("",)),
-    Known("tool_calls", ([],)),
+    Known("tool_calls", ([],), why=NO_TOOLS),
+    Known("tool_call_id", ("",), why=NO_TOOLS),
     Known("annotations", ([],)),
     Known("reasoning", ("",)),
     Known("reasoning_content", ("",)),
 )
 
 
-def without_neutral(given: dict[str, Any], known: tuple[Known, ...]) -> dict[str, Any]:
-    """The fields that are left to act on; raises ValueError that names a known field at a value that is not neutral."""
+def without_neutral(given: dict[str, Any], known: tuple[Known, ...], acted: Collection[str]) -> dict[str, Any]:
+    """The fields that are left to act on, all of them in `acted`; raises NotTaken for the first that cannot be."""
     table = {field.name: field for field in known}
     left: dict[str, Any] = {}
     for name, value in given.items():
         if value is None:
             continue
-        if name not in table:
+        if name in table:
+            if not table[name].takes(value):
+                raise NotTaken(name, table[name].refusal())
+        elif name in acted:
             left[name] = value
-        elif not table[name].takes(value):
-            raise NotNeutral(table[name])
+        else:
+            raise NotTaken(name, "not supported by this server")
     return left
 
 
-class NotNeutral(ValueError):
-    """A known field at a value that would have to be acted on."""
+class NotTaken(ValueError):
+    """A field that nobody knows, or a known one at a value that would have to be acted on."""
 
-    def __init__(self, field: Known):
-        super().__init__(f"{field.name}: {field.refusal()}")
-        self.field = field
+    def __init__(self, name: str, why: str):
+        super().__init__(f"{name}: {why}")
+        self.name, self.why = name, why

@@ -7,6 +7,7 @@ the rest of it is thrown away, so that the client reads the answer and not a bro
 import asyncio
 import hashlib
 import hmac
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -18,6 +19,9 @@ OPEN = frozenset({"/health", "/ready"})
 """Paths that need no key: load balancers ask them."""
 LINGER_SECONDS = 5.0
 LINGER_BYTES = 256 << 20
+BODIES = 64
+"""As many bodies of the largest size may be held at a time, until their answers have ended."""
+HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^:\[\]]*?)\.?)(?::[0-9]*)?")
 
 
 @dataclass(frozen=True)
@@ -39,15 +43,16 @@ class Guard:
 
     def __init__(self, app: ASGIApp, rules: Rules):
         self.app, self.rules = app, rules
+        self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        answer = Answer(send)
+        answer, body = Answer(send), bytearray()
         try:
             self._check(scope)
-            body = await self._body(receive)
-            await self.app(scope, _replay(body, receive), answer.send)
+            await self._receive(body, receive)
+            await self.app(scope, _replay(bytes(body), receive), answer.send)
         except Refusal as refusal:
             await _refuse(refusal, scope, receive, answer.send)
         except ClientGone:
@@ -56,6 +61,8 @@ class Guard:
         except asyncio.CancelledError:
             if not answer.started:
                 await Refusal(503, "the server is shutting down").response()(scope, receive, answer.send)
+        finally:
+            self._held -= len(body)
 
     def _check(self, scope: Scope) -> None:
         headers: dict[bytes, bytes] = dict(scope["headers"])
@@ -76,21 +83,22 @@ class Guard:
         matches = [hmac.compare_digest(given, known) for known in self.rules.keys]
         return scheme.lower() == b"bearer" and any(matches)
 
-    async def _body(self, receive: Receive) -> bytes:
+    async def _receive(self, body: bytearray, receive: Receive) -> None:
         try:
             async with asyncio.timeout(self.rules.seconds):
-                return await self._whole(receive)
+                async for part in _parts(receive):
+                    self._hold(body, part)
         except TimeoutError:
             what = f"the request's body did not arrive within {self.rules.seconds:g} s"
             raise Refusal(408, what, code="body_timeout") from None
 
-    async def _whole(self, receive: Receive) -> bytes:
-        body = bytearray()
-        async for part in _parts(receive):
-            body += part
-            if len(body) > self.rules.max_body:
-                raise self._too_large()
-        return bytes(body)
+    def _hold(self, body: bytearray, part: bytes) -> None:
+        if len(body) + len(part) > self.rules.max_body:
+            raise self._too_large()
+        if self._held + len(part) > BODIES * self.rules.max_body:
+            raise Refusal(429, "too many large requests at a time; try again later", code="too_much_at_once")
+        body += part
+        self._held += len(part)
 
     def _too_large(self) -> Refusal:
         what = f"the request's body is larger than {self.rules.max_body} bytes (serve.max_body_mib)"
@@ -156,11 +164,9 @@ async def _discard(receive: Receive) -> None:
 
 
 def host_name(host: bytes) -> str:
-    """A Host header's name, without port and brackets, in lower case."""
-    text = host.decode("latin-1").strip().lower()
-    if text.startswith("["):
-        return text[1:].partition("]")[0]
-    return text.partition(":")[0].removesuffix(".")
+    """A Host header's name, without port and brackets, in lower case; empty where it is none."""
+    found = HOST.fullmatch(host.decode("latin-1").strip().lower())
+    return (found[1] or found[2]) if found else ""
 
 
 def digests(keys: list[str]) -> tuple[bytes, ...]:

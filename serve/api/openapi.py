@@ -1,4 +1,7 @@
-"""The OpenAPI document: what the endpoints take and answer, from the same models and the same table of fields."""
+"""The OpenAPI document: what the endpoints take and answer, from the same models and the same table of fields.
+
+What no schema can say is how many tokens a text has: one that is too long is 400, as the answers tell.
+"""
 
 from typing import Any
 
@@ -6,6 +9,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from serve.api.fields import Known
+from serve.api.prompts import Model
 from serve.api.protocol import ChatBody, ChatMessage, DetokenizeBody, Part, StreamOptions, TextBody, TokenizeBody
 
 BODIES: tuple[type[Part], ...] = (ChatBody, TextBody, TokenizeBody, DetokenizeBody, ChatMessage, StreamOptions)
@@ -36,6 +40,47 @@ WHY = {
 LABELS = {str: "string", dict: "object"}
 
 
+def _given(name: str, **schema: Any) -> dict[str, Any]:
+    """An object that has the field, with a value of the schema."""
+    return {"required": [name], "properties": {name: schema}}
+
+
+def _either(*schemas: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": list(schemas)}
+
+
+PRESENT: dict[str, Any] = {"not": {"type": "null"}}
+ABSENT: dict[str, Any] = {"type": "null"}
+RULES: dict[type[Part], list[dict[str, Any]]] = {
+    ChatMessage: [
+        _either(
+            _given("role", const="assistant"),
+            _given("content", type="string"),
+            _given("content", type="array", minItems=1),
+        )
+    ],
+    ChatBody: [_either({"properties": {"top_logprobs": {"enum": [0, None]}}}, _given("logprobs", const=True))],
+    TextBody: [
+        _either({"properties": {"max_tokens": {"not": {"const": 0}}}}, _given("echo", const=True)),
+        _either({"properties": {"echo": {"enum": [False, None]}}}, {"properties": {"stream": {"enum": [False, None]}}}),
+    ],
+    TokenizeBody: [
+        _either(
+            {**_given("prompt", **PRESENT), "properties": {"prompt": PRESENT, "messages": ABSENT}},
+            {
+                "required": ["messages"],
+                "properties": {
+                    "messages": PRESENT,
+                    "prompt": ABSENT,
+                    "add_special_tokens": {"enum": [False, None]},
+                },
+            },
+        )
+    ],
+}
+"""What the models check of fields together."""
+
+
 class ErrorObject(BaseModel):
     message: str
     type: str
@@ -49,7 +94,7 @@ class ErrorBody(BaseModel):
     error: ErrorObject
 
 
-def document(model: str, keyed: bool) -> dict[str, Any]:
+def document(model: Model, keyed: bool) -> dict[str, Any]:
     """The document of a server of `model`; `keyed`: it asks for API keys."""
     always = [403, *([401] if keyed else [])]
     paths: dict[str, Any] = {path: {"post": _post(path, always)} for path in POSTS}
@@ -58,9 +103,9 @@ def document(model: str, keyed: bool) -> dict[str, Any]:
     paths["/metrics"] = {"get": {"summary": "Counters of the engine", "responses": {**answers, **_errors(always)}}}
     return {
         "openapi": "3.1.0",
-        "info": {"title": "tapeout", "version": "1", "description": f"An OpenAI-compatible server of {model}"},
+        "info": {"title": "tapeout", "version": "1", "description": f"An OpenAI-compatible server of {model.name}"},
         "paths": paths,
-        "components": {"schemas": _schemas(), **({"securitySchemes": _scheme()} if keyed else {})},
+        "components": {"schemas": _schemas(model), **({"securitySchemes": _scheme()} if keyed else {})},
         **({"security": [{"key": []}]} if keyed else {}),
     }
 
@@ -101,17 +146,49 @@ def _errors(statuses: list[int]) -> dict[str, Any]:
     return {str(status): {"description": WHY[status], "content": content} for status in sorted(statuses)}
 
 
-def _schemas() -> dict[str, Any]:
-    models: list[Any] = [(model, "validation") for model in (*BODIES, ErrorBody)]
+def _schemas(model: Model) -> dict[str, Any]:
+    models: list[Any] = [(each, "validation") for each in (*BODIES, ErrorBody)]
     _, found = models_json_schema(models, ref_template="#/components/schemas/{model}")
     schemas = found["$defs"]
+    for body, _ in POSTS.values():
+        schemas[body.__name__]["properties"]["model"] = {"const": model.name}
     for body in BODIES:
         for field in body.known:
             schemas[body.__name__]["properties"].setdefault(field.name, _neutral(field))
     for body in (ChatBody, TextBody):
-        stop = schemas[body.__name__]["properties"]["stop"]
-        schemas[body.__name__]["properties"]["stop"] = {"anyOf": [{"type": "string", "minLength": 1}, stop]}
+        properties = schemas[body.__name__]["properties"]
+        stop = properties["stop"]
+        properties["stop"] = {"anyOf": [stop["items"], stop]}
+        for limit in {"max_tokens", "max_completion_tokens"} & properties.keys():
+            properties[limit] = {
+                "type": "integer",
+                "minimum": 0 if body is TextBody else 1,
+                "maximum": model.max_length,
+            }
+    _bound_ids(schemas[TextBody.__name__]["properties"]["prompt"], model.vocabulary_size)
+    _bound_ids(schemas[DetokenizeBody.__name__]["properties"]["tokens"], model.vocabulary_size)
+    for body in BODIES:
+        properties, needed = schemas[body.__name__]["properties"], schemas[body.__name__].get("required", ())
+        for name in properties.keys() - set(needed):
+            properties[name] = _or_null(properties[name])
+    for body, rules in RULES.items():
+        schemas[body.__name__]["allOf"] = rules
     return schemas
+
+
+def _bound_ids(schema: dict[str, Any], vocabulary: int) -> None:
+    """Every integer in the schema is a token id."""
+    if schema.get("type") == "integer":
+        schema |= {"minimum": 0, "maximum": vocabulary - 1}
+    for part in [*schema.get("anyOf", ()), *([schema["items"]] if "items" in schema else ())]:
+        _bound_ids(part, vocabulary)
+
+
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """null means the default everywhere."""
+    null = {"type": "null"}
+    choices = schema.get("anyOf", [schema])
+    return schema if null in choices else {**(schema if "anyOf" in schema else {}), "anyOf": [*choices, null]}
 
 
 def _neutral(field: Known) -> dict[str, Any]:

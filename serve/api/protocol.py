@@ -5,11 +5,21 @@ Fields that change nothing at their neutral value are accepted with that value o
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from serve.api import fields
-from serve.api.fields import Known, NotNeutral, without_neutral
+from serve.api.fields import NO_TOOLS, Known, NotTaken, without_neutral
 
 MOST_SAMPLES = 128
 MOST_STOPS = 256
@@ -18,6 +28,23 @@ MOST_TOKENS = 2**31
 
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_STOP)]
 Limit = Annotated[int, Field(ge=1, lt=MOST_TOKENS)]
+
+
+def one_of(what: str) -> WrapValidator:
+    """One message for a choice of types, in place of one for each."""
+
+    def check(value: Any, inner: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return inner(value)
+        except ValidationError:
+            raise PydanticCustomError("one_of", "{what} is needed", {"what": what}) from None
+
+    return WrapValidator(check)
+
+
+# Every array is left at its first fault: a body of megabytes has millions, and each would be kept and told.
+Texts = Annotated[list[str], Field(fail_fast=True)]
+Ids = Annotated[list[int], Field(fail_fast=True)]
 
 
 class Part(BaseModel):
@@ -32,11 +59,9 @@ class Part(BaseModel):
         if not isinstance(body, dict):
             return body
         try:
-            return without_neutral(body, cls.known)
-        except NotNeutral as error:
-            raise PydanticCustomError(
-                "not_neutral", "{why}", {"why": error.field.refusal(), "field": error.field.name}
-            ) from None
+            return without_neutral(body, cls.known, cls.model_fields)
+        except NotTaken as error:
+            raise PydanticCustomError("not_taken", "{why}", {"why": error.why, "field": error.name}) from None
 
 
 class StreamOptions(Part):
@@ -53,7 +78,7 @@ class Body(Part):
     seed: int | None = Field(None, ge=-(2**63), lt=2**64)
     temperature: float = Field(1.0, ge=0, le=2, allow_inf_nan=False)
     top_p: float = Field(1.0, gt=0, le=1)
-    stop: tuple[Stop, ...] = Field((), max_length=MOST_STOPS)
+    stop: tuple[Stop, ...] = Field((), max_length=MOST_STOPS, fail_fast=True)
     stream: bool = False
     stream_options: StreamOptions | None = None
     ignore_eos: bool = Field(False, description="vLLM's: go on past end tokens")
@@ -70,10 +95,18 @@ class TextPart(Part):
     text: str
 
 
+Said = Annotated[
+    str | Annotated[list[TextPart], Field(fail_fast=True)], one_of("a text, or an array of parts of type text,")
+]
+
+
+ROLES = f"system, developer, user or assistant ({NO_TOOLS})"
+
+
 class ChatMessage(Part):
     known = fields.MESSAGE
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart] | None = None
+    role: Annotated[Literal["system", "developer", "user", "assistant"], one_of(ROLES)]
+    content: Said | None = None
 
     @model_validator(mode="after")
     def _something_said(self) -> Self:
@@ -90,7 +123,7 @@ class ChatMessage(Part):
 
 class ChatBody(Body):
     known = fields.CHAT
-    messages: list[ChatMessage] = Field(min_length=1)
+    messages: list[ChatMessage] = Field(min_length=1, fail_fast=True)
     max_tokens: Limit | None = None
     max_completion_tokens: Limit | None = None
     logprobs: bool = False
@@ -109,9 +142,18 @@ class ChatBody(Body):
         return self.max_completion_tokens or self.max_tokens
 
 
+Prompt = Annotated[
+    Annotated[str, Field(min_length=1)]
+    | Annotated[Texts, Field(min_length=1)]
+    | Annotated[Ids, Field(min_length=1)]
+    | Annotated[list[Annotated[Ids, Field(min_length=1)]], Field(min_length=1, fail_fast=True)],
+    one_of("a text, token ids, or an array of texts or of arrays of ids, and not an empty one,"),
+]
+
+
 class TextBody(Body):
     known = fields.TEXT
-    prompt: str | list[str] | list[int] | list[list[int]] = Field(min_length=1)
+    prompt: Prompt
     max_tokens: int = Field(16, ge=0, lt=MOST_TOKENS)
     logprobs: int | None = Field(None, ge=0, le=1)
     echo: bool = False
@@ -139,7 +181,7 @@ class TokenizeBody(Part):
     known = (Known("add_generation_prompt", (True,)), Known("chat_template_kwargs", ({},)), Known("tools", ([],)))
     model: str | None = None
     prompt: str | None = None
-    messages: list[ChatMessage] | None = Field(None, min_length=1)
+    messages: list[ChatMessage] | None = Field(None, min_length=1, fail_fast=True)
     add_special_tokens: bool | None = None
     return_token_strs: bool = False
 
@@ -156,4 +198,4 @@ class DetokenizeBody(Part):
     """vLLM's `/detokenize`."""
 
     model: str | None = None
-    tokens: list[int]
+    tokens: list[int] = Field(fail_fast=True)

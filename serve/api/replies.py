@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from serve.api.text import Completion, Delta, Vocabulary
@@ -83,7 +84,7 @@ class Reply:
         content = {"message": message} if self.chat else {"text": done.text}
         return self._choice(index, content, done, begins=True)
 
-    def whole(self, choices: list[dict[str, Any]], counts: dict[str, int], prompt: list[int]) -> dict[str, Any]:
+    def whole(self, choices: list[dict[str, Any]], counts: dict[str, int], prompt: Sequence[int]) -> dict[str, Any]:
         extra = {"prompt_token_ids": prompt} if self.token_ids else {}
         return {**self.head, "object": self.kind, "choices": choices, "usage": counts, **extra}
 

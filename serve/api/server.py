@@ -18,7 +18,7 @@ from serve.api.jobs import Hub, Job
 from serve.api.prompts import Prompts
 from serve.api.protocol import Body, ChatBody, TextBody
 from serve.api.replies import Placed, Reply, placed, text_logprobs, usage
-from serve.api.text import Completion, Delta, Vocabulary
+from serve.api.text import Completion, Vocabulary
 from serve.engine.request import Sampling
 
 CLIENT_GONE = 499
@@ -63,8 +63,7 @@ class Endpoints:
         if body.stream:
             return EventStream(job, self._events(job, body, reply))
         await _unless_gone(request, job, self._collect(job, body))
-        choices = [reply.choice(i, completion) for i, completion in enumerate(job.completions)]
-        return JSONResponse(reply.whole(choices, _usage(job), prompt))
+        return await self.prompts.apart(self._chat_answer, job, reply)
 
     async def text(self, request: Request) -> Response:
         body = await received(request, TextBody, self.prompts.apart)
@@ -81,11 +80,20 @@ class Endpoints:
         if body.stream:
             return EventStream(job, self._events(job, body, reply))
         await _unless_gone(request, job, self._collect(job, body))
-        choices = [self._text_choice(body, job, reply, i, given) for i in range(len(given) * body.n)]
-        return JSONResponse(reply.whole(choices, _usage(job), prompts[0]))
+        return await self.prompts.apart(self._text_answer, body, job, reply, given)
+
+    def _chat_answer(self, job: Job, reply: Reply) -> Response:
+        """An answer may be megabytes of tokens: those of both endpoints are written off the event loop."""
+        choices = [reply.choice(i, completion) for i, completion in enumerate(job.completions)]
+        return JSONResponse(reply.whole(choices, _usage(job), job.requests[0].prompt))
+
+    def _text_answer(self, body: TextBody, job: Job, reply: Reply, given: list[str | list[int]]) -> Response:
+        repeated = [echoed(self.model.tokenizer, self.vocabulary, one) for one in given] if body.echo else []
+        choices = [self._text_choice(body, job, reply, i, repeated) for i in range(len(given) * body.n)]
+        return JSONResponse(reply.whole(choices, _usage(job), job.requests[0].prompt))
 
     def _text_choice(
-        self, body: TextBody, job: Job, reply: Reply, i: int, given: list[str | list[int]]
+        self, body: TextBody, job: Job, reply: Reply, i: int, repeated: list[tuple[str, list[int]]]
     ) -> dict[str, Any]:
         number = i // body.n
         done = job.completions[i] if job.completions else Completion(self.vocabulary.detokenizer)
@@ -93,7 +101,7 @@ class Endpoints:
         if not job.completions:
             choice["finish_reason"] = "length"
         if body.echo:
-            shown, starts = echoed(self.model.tokenizer, self.vocabulary, given[number])
+            shown, starts = repeated[number]
             choice["text"] = shown + done.text
             if number in job.scores:
                 ids, tokens = job.requests[number].prompt, [None, *job.scores[number]]
@@ -119,7 +127,7 @@ class Endpoints:
         wanted = body.stream_options
         try:
             async for choice, delta in job.deltas(self.vocabulary.detokenizer, body.stop):
-                if _worth_sending(delta, body):
+                if delta.text or delta.tokens or delta.finish:
                     running = {"usage": _usage(job)} if wanted and wanted.continuous_usage_stats else {}
                     yield _event(reply.chunk(choice, delta, first=choice not in seen) | running)
                     seen.add(choice)
@@ -128,10 +136,6 @@ class Endpoints:
         except Refusal as refusal:
             yield _event(refusal.body())
         yield "data: [DONE]\n\n"
-
-
-def _worth_sending(delta: Delta, body: Body) -> bool:
-    return bool(delta.text or delta.tokens or delta.finish)
 
 
 def _event(value: dict[str, Any]) -> str:

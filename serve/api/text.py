@@ -1,5 +1,6 @@
 """Tokens to text, as they come: complete characters only, and nothing of a stop string ever shown."""
 
+from bisect import bisect_left
 from dataclasses import dataclass, field
 
 from models.text.detokenize import Detokenizer
@@ -22,12 +23,15 @@ class Completion:
     is the last one counted."""
 
     def __init__(self, detokenizer: Detokenizer, stop: tuple[str, ...] = ()):
-        self.text = ""
         self.tokens: list[Token] = []
         self.offsets: list[int] = []
         self.finish: Finish | None = None
         self._stream = detokenizer.stream()
-        self._stop, self._shown, self._decoded = stop, 0, ""
+        self._stop, self._shown, self._decoded = sorted(stop), 0, ""
+
+    @property
+    def text(self) -> str:
+        return self._decoded[: self._shown]
 
     def add(self, chunk: Chunk) -> Delta:
         """Take a chunk in; after the end nothing is taken any more."""
@@ -49,7 +53,6 @@ class Completion:
         safe = len(self._decoded) if self.finish else len(self._decoded) - self._held_back()
         delta.text, delta.finish = self._decoded[self._shown : safe], self.finish
         self._shown = max(safe, self._shown)
-        self.text = self._decoded[: self._shown]
         return delta
 
     def _last(self, finish: Finish) -> Finish:
@@ -65,10 +68,13 @@ class Completion:
         return bool(found)
 
     def _held_back(self) -> int:
-        """Characters at the end that may turn out to begin a stop string."""
-        longest = max((len(stop) for stop in self._stop), default=1) - 1
-        ends = range(min(longest, len(self._decoded)), 0, -1)
-        return next((n for n in ends if any(stop.startswith(self._decoded[-n:]) for stop in self._stop)), 0)
+        """Characters at the end that may turn out to begin a stop string; what has been shown never does."""
+        return next((n for n in range(len(self._decoded) - self._shown, 0, -1) if self._begins(self._decoded[-n:])), 0)
+
+    def _begins(self, end: str) -> bool:
+        """Of strings in order, the first that is not before `end` is one that begins with it, if any does."""
+        at = bisect_left(self._stop, end)
+        return at < len(self._stop) and self._stop[at].startswith(end)
 
 
 class Vocabulary:

@@ -37,6 +37,8 @@ def test_what_a_program_was_given_never_changes(model_folder: Path) -> None:
     assert [len(tokens) for tokens in generate(engine, requests)] == [6] * 6
     assert len(given) > 30
     assert all(np.array_equal(array, before) for array, before in given)
+    live = jax.tree.leaves(engine._slots)
+    assert not any(np.shares_memory(array, own) for array, _ in given for own in live)
 
 
 @pytest.mark.parametrize("weights", [None, pytest.param("int8", marks=pytest.mark.slow)])

@@ -1,6 +1,8 @@
 """The server as its clients see it: the real openai client against a real process, checked against transformers."""
 
 import asyncio
+import json
+import socket
 from typing import Any
 
 import httpx
@@ -10,7 +12,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from tests.serve.conftest import MAX_LENGTH, MAX_WAITING, WINDOW, Server
+from tests.serve.conftest import MAX_LENGTH, MAX_WAITING, SLOTS, WINDOW, Server
 
 PROMPT = "module counter input clock output reset always posedge begin end assign wire register"
 MESSAGES: Any = [{"role": "user", "content": "the answer is a design of a counter"}]
@@ -226,6 +228,21 @@ def test_a_client_that_hangs_up_frees_its_slots(server: Server, stream: bool) ->
     else:
         with pytest.raises(httpx.ReadTimeout):
             httpx.post(f"{server.url}/completions", json=body, timeout=0.3)
+    assert_given_up(server, before)
+
+
+def assert_given_up(server: Server, before: float) -> None:
     server.await_metric("tapeout_samples_running", 0)
     server.await_metric("tapeout_requests_waiting", 0)
     assert server.metric("tapeout_generation_tokens_total") - before < 128 * 170
+
+
+def test_a_client_that_hangs_up_after_an_early_request_frees_its_slots(server: Server) -> None:
+    body = {"model": "tiny", "prompt": "a", "n": 128, "max_tokens": 170, "ignore_eos": True}
+    content, before = json.dumps(body).encode(), server.metric("tapeout_generation_tokens_total")
+    head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    with socket.create_connection(("127.0.0.1", server.port)) as link:
+        link.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
+        server.await_metric("tapeout_samples_running", SLOTS)
+        link.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert_given_up(server, before)

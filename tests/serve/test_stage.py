@@ -13,8 +13,9 @@ from common.errors import UserError
 from models.text.day import NOTE, note_of
 from models.text.prompt import load_tokenizer, prompt_ids
 from models.text.template import template_digest
+from serve.access import url_of
 from serve.config import ServeConfig
-from serve.stage import check_probes, day_of, read_dataset
+from serve.stage import bind, check_probes, day_of, read_dataset
 from tests.serve.conftest import await_ready, start, write_job
 
 
@@ -50,6 +51,13 @@ def test_ready_files_and_a_clean_end_after_the_folder_was_renamed(model_folder: 
     assert (process.returncode, "Traceback" in errors) == (0, False), errors
     assert sorted(path.name for path in (tmp_path / "committed").iterdir()) == ["endpoint.json", "metrics.json"]
     assert not (tmp_path / "out").exists()
+
+
+def test_a_url_names_an_address_as_urls_do() -> None:
+    with bind("localhost", 0) as four:
+        assert url_of("localhost", four) == f"http://localhost:{four.getsockname()[1]}/v1"
+    with socket.socket(socket.AF_INET6) as six:
+        assert httpx.URL(url_of("::1", six)).host == "::1"
 
 
 def test_a_port_in_use_is_a_user_error(model_folder: Path, tmp_path: Path) -> None:
