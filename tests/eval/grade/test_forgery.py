@@ -152,6 +152,14 @@ def test_what_is_too_much_gets_a_bounded_verdict(
     assert not _graded(problem, HUGE[name], golden, simulator).passed
 
 
+@pytest.mark.parametrize("name", ["/dev/null", "/usr/lib/os-release", "constants.vams"])
+def test_an_include_that_succeeds_is_refused_by_name(name: str, simulator: Simulator) -> None:
+    text = f'`define I(x) `x "{name}"\n`I(include)\nmodule TopModule (input a, output q); assign q = a; endmodule\n'
+    for written in (text, text.replace("`I(include)", f'`include "{name}"')):
+        found = preprocess.admitted(written, simulator.sandbox, simulator.limits)
+        assert isinstance(found, Verdict) and found.category == "rejected" and name in found.detail, found
+
+
 PROSE = (
     "This will force the output. Explanation: muxes. The bus is inout; see tb.q.\n",
     "Use `sel` to release the latch: $finish is not needed, alias the two!\n",
