@@ -28,6 +28,7 @@ _DIRECTIVE = re.compile(
     r"[ \t]*`(?:define|undef|undefineall|include|ifn?def|elsif|else|endif|timescale|default_nettype|resetall"
     r"|(?:end)?celldefine|begin_keywords|end_keywords|line|pragma|(?:no)?unconnected_drive)\b(?:[^\n]*\\\n)*[^\n]*"
 )
+_MACRO = re.compile(r"[ \t]*`(?P<use>\w+)[^\n]*")
 _COMMENT = re.compile(r"[ \t]*(?://[^\n]*|(?P<long>/\*))")
 _REST_OF_LINE = re.compile(r"[ \t]*(?=\n|\Z)")
 _IN_PORTS = re.compile(rf"{QUIET}|(?P<sign>[()])|(?P<stop>;|\b(?:macro)?module\b)", re.DOTALL)
@@ -73,6 +74,7 @@ class _Reader:
     def __init__(self, text: str):
         self.text = text
         self.absent: dict[str, int] = {}
+        self.macros = set(re.findall(r"^[ \t]*`define[ \t]+(\w+)", text, re.MULTILINE))
         self.closed = [found.end() for found in re.finditer(r"\*/", text)]
 
     def _ended(self, at: int, word: str) -> int | None:
@@ -106,6 +108,9 @@ class _Reader:
         if block:
             return self._ended(block.end(), f"end{block['kind']}")
         found = _DIRECTIVE.match(self.text, at) or _STATEMENT.match(self.text, at)
+        used = None if found else _MACRO.match(self.text, at)
+        if used and used["use"] in self.macros:
+            found = used
         return found.end() if found else self._comment(at)
 
     def lines(self) -> Iterator[str]:

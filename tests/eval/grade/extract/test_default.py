@@ -40,6 +40,10 @@ UGLY = {
     "a usage after": (f"```verilog\n{M}```\nRun:\n```bash\niverilog top.v\n```", M),
     "json after": (f'```verilog\n{M}```\n```json\n{{"module": "TopModule"}}\n```', M),
     "a helper within": (f"```verilog\n{H}{M}```", H + M),
+    "a macro's use before an unfenced module": (
+        f"`define TYPES(x) typedef logic x;\n`TYPES(t)\n`is` all.\n{M}",
+        f"`define TYPES(x) typedef logic x;\n`TYPES(t)\n{M}",
+    ),
     "prose that begins as a block does": (
         f"function of the (old) reset is\nas follows.\n{F}Done.",
         F,
