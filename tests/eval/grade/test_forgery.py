@@ -3,14 +3,12 @@
 import contextlib
 import itertools
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.forgery import BENDS, CLOCKS, HIDDEN, attacks, constant
-from common.benchmark.layouts import load_benchmark
 from common.benchmark.problems import Problem
 from eval.grade import preprocess, simulate
 from eval.grade.admit import Refused, admit
@@ -25,16 +23,6 @@ WORST = ("force", "tranif1", "inout", "random")
 @pytest.fixture(scope="module")
 def simulator() -> Simulator:
     return Simulator(find_confinement(), Limits(seconds=5.0, memory=512 * MIB))
-
-
-@pytest.fixture(scope="module")
-def problem(benchmark_folder: Path) -> Problem:
-    return load_benchmark(str(benchmark_folder)).by_id["Prob002_sum"]
-
-
-@pytest.fixture(scope="module")
-def golden(problem: Problem, simulator: Simulator) -> Verdict:
-    return simulate.golden(problem, simulator)
 
 
 def _graded(problem: Problem, text: str, golden: Verdict, simulator: Simulator) -> Verdict:

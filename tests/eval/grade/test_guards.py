@@ -2,15 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from common.benchmark.layouts import load_benchmark
 from common.benchmark.problems import Problem
 from eval.grade import simulate
 from eval.grade.simulate import Simulator
-from eval.sandbox.run import Limits, find_confinement
 
 PINS = "TopModule top_module1 (.clk, .rst, .d, .q(q_dut));"
 CONNECTED = {
@@ -33,16 +30,10 @@ COUNTER = "always @(posedge clk) if (rst) q <= 0; else q <= q + 1;"
 
 
 @pytest.fixture(scope="module")
-def simulator() -> Simulator:
-    return Simulator(find_confinement(), Limits(seconds=20))
-
-
-@pytest.fixture(scope="module")
-def problem(benchmark_folder: Path) -> Problem:
+def counting(problem: Problem) -> Problem:
     """Its outputs say nothing of `d`: only the record can tell of it."""
-    summing = load_benchmark(str(benchmark_folder)).by_id["Prob002_sum"]
-    test = summing.test.replace("rst <= ($random & 15) == 0;", "")
-    return replace(summing, test=test, reference=summing.reference.replace("q + d", "q + 1"))
+    test = problem.test.replace("rst <= ($random & 15) == 0;", "")
+    return replace(problem, test=test, reference=problem.reference.replace("q + d", "q + 1"))
 
 
 VARIANTS = [(pins, "by literals") for pins in CONNECTED] + [("by name", declared) for declared in DECLARED]
@@ -50,12 +41,12 @@ VARIANTS = [(pins, "by literals") for pins in CONNECTED] + [("by name", declared
 
 @pytest.mark.parametrize(("pins", "declared"), VARIANTS[1:])
 def test_inputs_are_one_way_and_recorded(
-    pins: str, declared: str, problem: Problem, simulator: Simulator, top: Callable[[str], str]
+    pins: str, declared: str, counting: Problem, simulator: Simulator, top: Callable[[str], str]
 ) -> None:
-    before, _, after = problem.test.partition("module tb();")
+    before, _, after = counting.test.partition("module tb();")
     other = after.replace(PINS, CONNECTED[pins]).replace("logic [3:0] d;", DECLARED[declared])
     assert other != after or (pins, declared) == VARIANTS[0]
-    problem = replace(problem, test=f"{before}module tb();{other}")
+    problem = replace(counting, test=f"{before}module tb();{other}")
     design = top(COUNTER)
     if pins == "with parameters":
         problem = replace(problem, reference=problem.reference.replace("RefModule (", "RefModule #(parameter W = 4) ("))
@@ -69,29 +60,29 @@ def test_inputs_are_one_way_and_recorded(
     assert simulate.grade(problem, shifted, golden, simulator).category == "rejected"
 
 
-def test_top_bits_do_not_cancel(problem: Problem, simulator: Simulator, top: Callable[[str], str]) -> None:
+def test_top_bits_do_not_cancel(counting: Problem, simulator: Simulator, top: Callable[[str], str]) -> None:
     """Flips of the uppermost bits of two folded words would cancel under any odd key, were words scaled and added."""
-    assert "d <= $random;" in problem.test
-    wide = problem.test.replace("[3:0] d", "[63:0] d").replace("d <= $random;", "d <= {$random, $random} ^ FLIPS;")
+    assert "d <= $random;" in counting.test
+    wide = counting.test.replace("[3:0] d", "[63:0] d").replace("d <= $random;", "d <= {$random, $random} ^ FLIPS;")
     clocked = "always @(posedge clk, negedge clk) n <= n + 1; reg [7:0] n = 0;\n"
     at = "output logic rst);\n"
     plain = wide.replace(at, f"{at}  wire [63:0] FLIPS = 0;\n", 1)
     flips = "wire [63:0] FLIPS = {4'd0, n == 20 || n == 21, 59'd0};\n"
     bent = wide.replace(at, f"{at}  {clocked}  {flips}", 1)
-    reference = problem.reference.replace("input [3:0] d", "input [63:0] d")
-    golden = simulate.golden(replace(problem, test=plain, reference=reference), simulator)
+    reference = counting.reference.replace("input [3:0] d", "input [63:0] d")
+    golden = simulate.golden(replace(counting, test=plain, reference=reference), simulator)
     assert golden.passed, golden
     design = top(COUNTER).replace("input [3:0] d", "input [63:0] d")
-    assert simulate.grade(replace(problem, test=plain, reference=reference), design, golden, simulator).passed
-    found = simulate.grade(replace(problem, test=bent, reference=reference), design, golden, simulator)
+    assert simulate.grade(replace(counting, test=plain, reference=reference), design, golden, simulator).passed
+    found = simulate.grade(replace(counting, test=bent, reference=reference), design, golden, simulator)
     assert found.category == "rejected" and found.mismatches == 0
 
 
-def test_each_golden_run_has_a_key_of_its_own(problem: Problem, simulator: Simulator) -> None:
-    first, second = simulate.golden(problem, simulator), simulate.golden(problem, simulator)
+def test_each_golden_run_has_a_key_of_its_own(counting: Problem, simulator: Simulator) -> None:
+    first, second = simulate.golden(counting, simulator), simulate.golden(counting, simulator)
     assert first.key != second.key and first.key % 2 == 1 and first.witness != second.witness
 
 
-def test_what_cannot_be_connected_is_not_graded(problem: Problem, simulator: Simulator) -> None:
-    found = simulate.golden(replace(problem, test=problem.test.replace(PINS, "TopModule top_module1;")), simulator)
+def test_what_cannot_be_connected_is_not_graded(counting: Problem, simulator: Simulator) -> None:
+    found = simulate.golden(replace(counting, test=counting.test.replace(PINS, "TopModule top_module1;")), simulator)
     assert found.category == "ungradable" and "connections" in found.detail
