@@ -18,7 +18,7 @@ from common.benchmark.problems import Problem
 from common.machine import cores
 from eval.grade import preprocess, simulate
 from eval.grade.extract import without_comments
-from eval.grade.guards import CLOCK, instance, widths_of
+from eval.grade.guards import CLOCK, instance, ports_of, widths_of
 from eval.grade.simulate import Simulator
 from eval.grade.verdict import Verdict
 from eval.sandbox.run import Limits, find_confinement
@@ -133,9 +133,9 @@ def _ports(problem: Problem) -> tuple[str, dict[str, int], dict[str, int]]:
     clock, widths, found = (
         CLOCK.search(plain),
         widths_of(plain[plain.rfind("module tb") :]),
-        instance(plain, "TopModule"),
+        instance(plain, "TopModule", ports_of(without_comments(problem.reference), "RefModule")),
     )
-    pins = [(p.group(1), (p.group(2) or p.group(1)).strip()) for p in (found[1] if found else [])]
+    pins = [(pin.port, pin.net) for pin in (found[1] if found else [])]
     main = next((port for port, net in pins if clock and net == clock.group(1)), "")
     outputs = {port: widths[net][1] for port, net in pins if re.search(r"_dut\b", net)}
     return main, {p: widths[n][1] for p, n in pins if p not in outputs and p != main and n in widths}, outputs

@@ -23,7 +23,7 @@ from eval.grade.simulate import Simulator, find_simulator
 from eval.grade.worker_pool import at_once, workers
 from eval.journal import Journal
 from eval.score.summary import summarize
-from eval.stage import RESULTS, SAMPLES, SUMMARY, first_error, shown, simulator_of, stopping_cleanly
+from eval.stage import RESULTS, SAMPLES, SUMMARY, asked, first_error, shown, simulator_of, stopping_cleanly
 
 
 def telling(baseline: dict[str, Any]) -> list[str]:
@@ -52,6 +52,7 @@ async def _draw(
 ) -> None:  # fmt: skip
     """For each task, samples up to `before` + `more`: those that a cut-off call left out, and their verdicts."""
     async with workers(simulator, at_once(), rule) as pool, client:
+        await client.check(tuple(benchmark.benchmark.by_id[task] for task in tasks))
         with bar("more samples", len(tasks) * more, "samples") as progress:
 
             async def one(task: str) -> None:
@@ -95,8 +96,9 @@ def draw_more(job: dict[str, Any]) -> None:
             asyncio.run(stopping_cleanly(work))
         except BaseExceptionGroup as group:
             raise first_error(group) from None
+        of_endpoint = asked(benchmark, client, samples)
     joint = summarize(config, benchmark.benchmark, results, before["ungradable"], version, simulator.sandbox)
-    write_json(out / SUMMARY, joint)
+    write_json(out / SUMMARY, joint | of_endpoint)
 
 
 if __name__ == "__main__":

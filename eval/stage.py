@@ -139,6 +139,12 @@ def tell_empty(samples: Journal) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
+def asked(benchmark: GradedBenchmark, client: Client, samples: Journal) -> dict[str, Any]:
+    """What summary.json says of a run that asked a model; UserError where it answered nothing."""
+    said = {"prompts_digest": digest(benchmark.benchmark, benchmark.prompt), "empty_answers": tell_empty(samples)}
+    return said | {"not_sent": client.left_out}
+
+
 async def _score_all(
     config: EvalConfig,
     inputs: EvalInputs,
@@ -159,10 +165,10 @@ async def _score_all(
             await stack.enter_async_context(client)
             await client.check(tuple(p for p in benchmark.problems if _lacks(p, samples, config.samples)))
         session = _Session(config, benchmark, samples, results, pool, client, progress)
-        asked = {task for task, _ in samples.rows}
+        attempted = {task for task, _ in samples.rows}
         async with asyncio.TaskGroup() as group:
             for problem in _longest_first(benchmark) if generating else benchmark.problems:
-                if generating or problem.task_id in asked:
+                if generating or problem.task_id in attempted:
                     group.create_task(session.problem(problem))
         return session
 
@@ -213,14 +219,10 @@ def run(config: EvalConfig, inputs: EvalInputs, out: Path) -> dict[str, Any]:
             session = asyncio.run(stopping_cleanly(work))
         except BaseExceptionGroup as group:
             raise first_error(group) from None
-        empty = tell_empty(samples) if session.client else {}
+        of_endpoint = asked(benchmark, session.client, samples) if session.client else {}
     goldens = sorted(benchmark.goldens.items())
     ungradable = {task: verdict.detail for task, verdict in goldens if not verdict.passed}
-    summary = summarize(config, benchmark.benchmark, results, ungradable, version, simulator.sandbox)
-    if config.completions is None:
-        summary["prompts_digest"] = digest(benchmark.benchmark, benchmark.prompt)
-        summary["empty_answers"] = empty
-        summary["not_sent"] = session.client.left_out if session.client else []
+    summary = summarize(config, benchmark.benchmark, results, ungradable, version, simulator.sandbox) | of_endpoint
     for name in summary["unattempted"][:1]:
         log(f"warning: {len(summary['unattempted'])} problems have no completions and are left out, {name} first")
     write_json(out / SUMMARY, summary)

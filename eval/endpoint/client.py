@@ -62,6 +62,7 @@ class Client:
         model: str,
         config: EvalConfig,
         messages: Callable[[Problem], list[Message]] = plain,
+        first_pause_s: float = FIRST_PAUSE_S,
     ):
         self.urls = [url.strip().rstrip("/") for url in endpoints.split(",") if url.strip()]
         for url in self.urls or [""]:
@@ -70,7 +71,7 @@ class Client:
                     f"not a server's address: {url!r}", where="endpoint", fix="give one like http://127.0.0.1:8000/v1"
                 )
         self.model, self.config, self.messages = model, config, messages
-        self.turns = 0
+        self.first_pause_s, self.turns = first_pause_s, 0
         self.left_out: list[str] = []
         self.room = asyncio.Semaphore(config.concurrency)
         key = os.environ.get("OPENAI_API_KEY")
@@ -140,7 +141,7 @@ class Client:
                     return await self._post(url, payload)
             except Retry as retry:
                 why = str(retry)
-                pause = retry.pause if retry.pause is not None else FIRST_PAUSE_S * 2**attempt
+                pause = retry.pause if retry.pause is not None else self.first_pause_s * 2**attempt
             if attempt + 1 < TRIES:
                 await asyncio.sleep(min(pause, LONGEST_PAUSE_S))
         raise UserError(

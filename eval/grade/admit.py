@@ -84,6 +84,7 @@ def _silent(words: list[Token]) -> Iterator[Token]:
 def _judge(words: list[Token]) -> None:
     """Refused at a barred keyword, at a definition that is the testbench's, at a name that leads out of the design."""
     spoken = [word for word in words if word.kind != "space"]
+    closed = _closed(spoken)
     declared, begun = set(), {}
     for i, word in enumerate(spoken):
         before = spoken[i - 1].text if i else ""
@@ -97,7 +98,9 @@ def _judge(words: list[Token]) -> None:
         if before == "disable":
             begun.setdefault(name, f"disable {name}")
         elif before != ".":
-            end = _selects(spoken, i + 1)
+            end = i + 1
+            while end in closed:
+                end = closed[end] + 1
             if end + 1 < len(spoken) and spoken[end].text == "." and spoken[end + 1].kind == "name":
                 begun.setdefault(name, f"{name}.{spoken[end + 1].name}")
             else:
@@ -109,14 +112,15 @@ def _judge(words: list[Token]) -> None:
             raise Refused(f"a reference out of the design: {text}")
 
 
-def _selects(words: list[Token], at: int) -> int:
-    """Behind the `[...]` that begin at `at`."""
-    depth = 0
-    for i in range(at, len(words)):
-        if not depth and words[i].text != "[":
-            return i
-        depth += {"[": 1, "]": -1}.get(words[i].text, 0)
-    return len(words)
+def _closed(words: list[Token]) -> dict[int, int]:
+    """The place of each `[` that is closed, and of its `]`."""
+    opened, found = list[int](), dict[int, int]()
+    for i, word in enumerate(words):
+        if word.text == "[":
+            opened.append(i)
+        elif word.text == "]" and opened:
+            found[opened.pop()] = i
+    return found
 
 
 def admit(preprocessed: str) -> str:

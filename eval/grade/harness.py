@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from common.benchmark.problems import Problem
 from eval.grade.extract import TOP, without_comments
-from eval.grade.guards import guard
+from eval.grade.guards import guard, ports_of
 
 _SKIPPED = (
     r"""(?://[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\])*"|`\w+|\$\w+|\\\S+"""
@@ -23,8 +23,8 @@ _DECLARED = re.compile(r"\b(?:module|macromodule|program|interface|package)\s+(?
 _CALLABLE = re.compile(r"\b(?:task|function)\b(?:\s+(?:automatic|static))?[^;()]*?(\w+)\s*[;(]")
 _LABEL = re.compile(r"\b(?:begin|fork)\s*:\s*(\w+)")
 _DOTTED = re.compile(r"\b([A-Za-z_]\w*)\s*\.\s*[A-Za-z_]")
-_SUFFIX, _MARK = "\ue000", "\ue001"
-"""Stand for the nonces in a template: private characters, which no Verilog has."""
+_SUFFIX, _MARK, _KEY = "\ue000", "\ue001", "\ue002"
+"""Stand for what is drawn, in a template: private characters, which no Verilog has."""
 _PORT = re.compile(r"(?:^|[(,\s])\.([A-Za-z_]\w*)")
 
 
@@ -91,43 +91,47 @@ def _main_module(test: str) -> tuple[str, int, int] | None:
     return None
 
 
-def _guarded(test: str, start: int, end: int) -> str:
+def _guarded(problem: Problem, start: int, end: int) -> str | None:
     """The testbench with one-way inputs and the record (`eval.grade.guards`) in its main module."""
-    body = test[start:end]
-    for at, until, text in sorted(guard(without_comments(body), _SUFFIX, _MARK), reverse=True):
+    body = problem.test[start:end]
+    ports = ports_of(without_comments(problem.reference), "RefModule")
+    edits = guard(without_comments(body), ports, _SUFFIX, _MARK, _KEY)
+    if edits is None:
+        return None
+    for at, until, text in sorted(edits, reverse=True):
         body = body[:at] + text + body[until:]
-    return test[:start] + body + test[end:]
+    return problem.test[:start] + body + problem.test[end:]
 
 
 @lru_cache(maxsize=1024)
 def _template(problem: Problem) -> Harness | None:
-    """The harness with placeholders for the nonces, which the slow part of building it does not depend on."""
+    """The harness with placeholders for what is drawn, which the slow part of building it does not depend on."""
     main = _main_module(problem.test)
-    if main is None:
+    test = _guarded(problem, *main[1:]) if main else None
+    if main is None or test is None:
         return None
-    top, start, end = main
     kinds = [*modules(problem.test), *modules(problem.reference)]
     names = {name: name + _SUFFIX for name in [*kinds, *_reachable(problem.test, kinds)] if name != TOP}
-    test = rename(_guarded(problem.test, start, end), names)
-    test = _MESSAGE.sub(lambda m: m.group() + _MARK, test)
+    test = _MESSAGE.sub(lambda m: m.group() + _MARK, rename(test, names))
     return Harness(
         test=test.replace(_MARK + _MARK, _MARK),
         reference=rename(problem.reference, {name: name + _SUFFIX for name in modules(problem.reference)}),
-        top=names[top],
+        top=names[main[0]],
         suffix=_SUFFIX,
         mark=_MARK,
     )
 
 
-def build(problem: Problem) -> Harness | None:
-    """The harness of one run, or None where the testbench instantiates no TopModule."""
+def build(problem: Problem, key: int = 1) -> Harness | None:
+    """The harness of one run, or None where the testbench connects no TopModule. `key`: of the record, an odd number
+    of 64 bits that a golden run draws and those that are compared with it share."""
     template = _template(problem)
     if template is None:
         return None
     suffix, mark = f"_n{secrets.token_hex(8)}", f"<{secrets.token_hex(16)}> "
 
     def drawn(text: str) -> str:
-        return text.replace(_SUFFIX, suffix).replace(_MARK, mark)
+        return text.replace(_SUFFIX, suffix).replace(_MARK, mark).replace(_KEY, str(key))
 
     return replace(
         template,

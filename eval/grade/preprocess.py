@@ -17,7 +17,7 @@ LONGEST = 4 * MIB
 """Bytes of a design, before macros are expanded and after."""
 _UNPARSED = re.compile(r"syntax error|I give up|[Mm]alformed|[Ii]nvalid module item|Stray tic|[Mm]issing close quote")
 _INCLUDE = re.compile(r"Include file (\S+) not found|[Uu]nable to open include file|Include file")
-_DESIGN, _TEXT = "design.sv", "preprocessed.sv"
+_DESIGN, _TEXT, _INCLUDED = "design.sv", "preprocessed.sv", "included"
 
 
 def _bounded(limits: Limits) -> Limits:
@@ -28,12 +28,14 @@ def _expanded(raw: bytes, sandbox_kind: Kind, limits: Limits) -> str | Verdict:
     """The text with every macro expanded, or why there is none."""
     with sandbox.workplace() as (folder, above):
         Path(folder, _DESIGN).write_bytes(raw)
-        argv = ["iverilog", "-E", "-g2012", "-o", _TEXT, _DESIGN]
+        argv = ["iverilog", "-E", "-g2012", f"-Minclude={_INCLUDED}", "-o", _TEXT, _DESIGN]
         done = sandbox.run(argv, folder=folder, kind=sandbox_kind, limits=_bounded(limits), writable=above)
         if done.stopped:
             return Verdict("timeout", f"the preprocessor ran over its limit of {done.stopped}")
-        written = Path(folder, _TEXT)
+        written, included = Path(folder, _TEXT), Path(folder, _INCLUDED)
         if done.code == 0 and written.is_file() and not written.is_symlink():
+            if included.stat().st_size:  # of the system's files: what one says differs from machine to machine
+                return Verdict("rejected", f"a file that the design includes: {first_line(included.read_text())}")
             if written.stat().st_size > LONGEST:
                 return Verdict("elaboration", "the macros expand to more than can be compiled")
             return written.read_bytes().decode(errors="replace")

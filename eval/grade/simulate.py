@@ -2,6 +2,7 @@
 
 import os
 import re
+import secrets
 import shutil
 import signal
 import subprocess
@@ -121,10 +122,10 @@ def _read(rig: Harness, done: sandbox.Finished) -> Verdict:
     return verdict
 
 
-def _run(problem: Problem, design: str, simulator: Simulator) -> Verdict:
-    rig = harness.build(problem)
+def _run(problem: Problem, design: str, simulator: Simulator, key: int) -> Verdict:
+    rig = harness.build(problem, key)
     if rig is None:
-        return Verdict("ungradable", "the testbench instantiates no TopModule")
+        return Verdict("ungradable", "the testbench instantiates no TopModule whose connections can be read")
     with sandbox.workplace() as (folder, above):
         program = compile_design(rig, design, folder, simulator, above)
         if isinstance(program, Verdict):
@@ -138,9 +139,10 @@ def _run(problem: Problem, design: str, simulator: Simulator) -> Verdict:
 
 def golden(problem: Problem, simulator: Simulator) -> Verdict:
     """Run the reference against itself: what every honest run of this problem must agree with."""
-    verdict = _run(problem, harness.reference_as_design(problem), simulator)
+    key = secrets.randbits(64) | 1
+    verdict = _run(problem, harness.reference_as_design(problem), simulator, key)
     if verdict.passed:
-        return verdict
+        return replace(verdict, key=key)
     return replace(verdict, category="ungradable", detail=f"the reference itself: {verdict.category}, {verdict.detail}")
 
 
@@ -148,7 +150,7 @@ def grade(problem: Problem, design: str, expected: Verdict, simulator: Simulator
     """Simulate a design; it passes with no mismatch over exactly the golden run's samples and reference outputs."""
     if not expected.passed:
         return expected
-    verdict = _run(problem, design, simulator)
+    verdict = _run(problem, design, simulator, expected.key)
     if verdict.category in ("passed", "mismatch") and verdict.samples != expected.samples:
         detail = f"{verdict.samples} samples were compared where the reference has {expected.samples}"
         return replace(verdict, category="runtime", detail=detail)

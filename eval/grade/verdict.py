@@ -23,14 +23,15 @@ _LEAST_ROOM = 1 << 18
 
 @dataclass(frozen=True)
 class Verdict:
-    """Of one simulation. `samples` and `witness` are what a golden run is compared by; `first_outputs` are those that
-    mismatched first, at `first_time` (in the testbench's time unit)."""
+    """Of one simulation. `samples` and `witness` are what a golden run is compared by, `key` is what its witness was
+    made with; `first_outputs` are those that mismatched first, at `first_time` (in the testbench's time unit)."""
 
     category: str
     detail: str = ""
     mismatches: int = 0
     samples: int = 0
     witness: str = ""
+    key: int = 1
     first_outputs: tuple[str, ...] = ()
     first_time: int | None = None
 

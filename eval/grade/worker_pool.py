@@ -17,7 +17,8 @@ from eval.grade.verdict import Verdict
 from eval.sandbox import scratch
 
 WORKER_GRACE_S = 30.0
-ATTEMPTS = 5
+IN_COMPANY, ALONE = 3, 2
+"""How often a text whose workers die is tried: beside others, then with the machine's other workers at rest."""
 _LINE_LIMIT = 64 << 20
 
 
@@ -53,6 +54,7 @@ class Workers:
         self.simulator, self.count, self.folder, self.rule = simulator, count, folder, rule
         self.idle: asyncio.Queue[asyncio.subprocess.Process] = asyncio.Queue()
         self.all: list[asyncio.subprocess.Process] = []
+        self.alone = asyncio.Lock()
         self.busy_seconds = 0.0
 
     async def _start(self) -> None:
@@ -93,19 +95,36 @@ class Workers:
             raise OSError(code, *rest) if code else _DiedError(rest[0])  # 0: its launcher died
         return Verdict(**said)
 
-    async def _verdict(self, problem: Problem, completion: str | None, golden: Verdict | None) -> Verdict:
-        """A worker's death is nobody's verdict: another is asked, and after several the run stops."""
-        said = ""
-        for _ in range(ATTEMPTS):
+    async def _alone(self, problem: Problem, completion: str | None, golden: Verdict | None) -> Verdict:
+        """The verdict while the other workers rest. Where the text's workers die all the same, and the reference's do
+        not, it is the text that ends them; _DiedError where the reference's die, too."""
+        async with self.alone:
+            resting = [await self.idle.get() for _ in range(self.count - 1)]
             try:
+                for _ in range(ALONE):
+                    with contextlib.suppress(_DiedError):
+                        return await self._ask(problem, completion, golden)
+                    reference = await self._ask(problem, None, None)
+                    if completion is None:
+                        return reference
+            finally:
+                for process in resting:
+                    self.idle.put_nowait(process)
+        return Verdict("runtime", "each worker that graded this text died, and none that graded the reference did")
+
+    async def _verdict(self, problem: Problem, completion: str | None, golden: Verdict | None) -> Verdict:
+        """A worker's death is nobody's verdict: another is asked, and where whatever it grades dies, the run stops."""
+        for _ in range(IN_COMPANY):
+            with contextlib.suppress(_DiedError):
                 return await self._ask(problem, completion, golden)
-            except _DiedError as died:
-                said = str(died)
-        raise UserError(
-            f"{said}, {ATTEMPTS} times in a row: no verdict is given for that",
-            where=problem.task_id,
-            fix="give the machine more memory or eval.simulators fewer at a time; the same command goes on from here",
-        )
+        try:
+            return await self._alone(problem, completion, golden)
+        except _DiedError as died:
+            raise UserError(
+                f"{died}, {IN_COMPANY + 2} times in a row: no verdict is given for that",
+                where=problem.task_id,
+                fix="give the machine more memory, or set eval.simulators lower; the same command goes on from here",
+            ) from None
 
     async def golden(self, problem: Problem) -> Verdict:
         return await self._verdict(problem, None, None)

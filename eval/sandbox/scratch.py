@@ -30,9 +30,9 @@ def _locked(path: str) -> int | None:
     return None
 
 
-def sweep() -> None:
+def sweep(within: str) -> None:
     """Remove what dead owners left, of this user's."""
-    for path in Path(tempfile.gettempdir()).glob(PREFIX + "*"):
+    for path in Path(within).glob(PREFIX + "*"):
         with contextlib.suppress(OSError):
             if path.lstat().st_uid != os.geteuid():
                 continue
@@ -43,11 +43,13 @@ def sweep() -> None:
 
 
 @contextlib.contextmanager
-def folder() -> Iterator[str]:
-    """A fresh folder of this process, gone at the end, or with the next one made after this process was killed."""
-    sweep()
+def folder(within: str | None = None) -> Iterator[str]:
+    """A fresh folder of this process (in the temporary one, unless `within` another), gone at the end, or with the next
+    one made after this process was killed."""
+    within = within or tempfile.gettempdir()
+    sweep(within)
     while True:
-        path = tempfile.mkdtemp(prefix=PREFIX)
+        path = tempfile.mkdtemp(prefix=PREFIX, dir=within)
         held = _locked(path)  # None: another's sweep came between
         if held is not None:
             break

@@ -1,6 +1,7 @@
 """What a run leaves when the machine fails it, and what hostile designs cost their neighbours."""
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -12,12 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from common.benchmark.layouts import load_benchmark
 from eval.config import EvalConfig, EvalInputs
 from eval.grade.simulate import Simulator, Verdict
 from eval.grade.worker_pool import workers
 from eval.sandbox.run import MIB, Limits, find_confinement
-from eval.stage import run
+from eval.stage import first_error, run
 
 ROOT = Path(__file__).resolve().parents[2]
 TASKS = ("Prob001_register", "Prob002_sum")
@@ -141,6 +144,59 @@ def test_workers_that_are_killed_are_nobodys_verdict(
             return found
 
     assert asyncio.run(grade())
+
+
+MARK = "the_one_whose_workers_die"
+
+
+def _grading(worker: int, folder: str) -> str:
+    """The design that a worker has in its own folder below `folder`; empty where it has none."""
+    for link in Path(f"/proc/{worker}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            own = link.readlink()
+            if own.is_relative_to(folder):
+                return "".join(path.read_text() for path in own.glob("*/design.sv"))
+    return ""
+
+
+@pytest.mark.parametrize("spared", ["the others", "nobody"])
+def test_a_text_that_ends_every_worker_stops_no_one_else(
+    spared: str, benchmark_folder: Path, solve: Callable[[str], str], top: Callable[[str], str]
+) -> None:
+    """Whoever grades it is killed, time and again: it fails alone, unless the reference's workers die, too."""
+    problem = load_benchmark(str(benchmark_folder)).by_id[TASKS[0]]
+    good, fatal = solve(problem.task_id), top(f"wire {MARK}; initial while (1) ;")
+
+    async def grade() -> list[Verdict]:
+        async with workers(Simulator(find_confinement(), Limits(seconds=60.0)), 2) as pool:
+            golden = await pool.golden(problem)
+            dying = False
+
+            async def murder() -> None:
+                nonlocal dying
+                while True:
+                    await asyncio.sleep(0.02)
+                    for worker in [process.pid for process in pool.all if process.returncode is None]:
+                        with contextlib.suppress(OSError):
+                            its_turn = MARK in _grading(worker, pool.folder)
+                            dying = dying or its_turn
+                            if its_turn or (dying and spared == "nobody"):
+                                os.kill(worker, signal.SIGKILL)
+
+            killer = asyncio.create_task(murder())
+            async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+                graded = [group.create_task(pool.grade(problem, text, golden)) for text in (fatal, good) * 2]
+            killer.cancel()
+            return [task.result() for task in graded]
+
+    if spared == "nobody":
+        with pytest.raises(ExceptionGroup) as stopped:
+            asyncio.run(grade())
+        assert "no verdict is given" in str(first_error(stopped.value))
+        return
+    found = asyncio.run(grade())
+    assert [verdict.category for verdict in found] == ["runtime", "passed"] * 2
+    assert "each worker that graded this text died" in found[0].detail
 
 
 def test_nobody_waits_for_the_hostile(

@@ -260,7 +260,7 @@ def test_designs_that_break_the_parser_fail_alone(
     deep = "assign q = " + "(" * 200_000 + "1" + ")" * 200_000 + ";"
     texts = [top(doubling), top(deep), "module TopModule " * 100_000, "```verilog\n" * 10_000, solve(TASKS[0])]
     stored.write_text("".join(json.dumps({"task_id": TASKS[0], "completion": text}) + "\n" for text in texts))
-    config = EvalConfig(benchmark=str(benchmark_folder), completions=str(stored), timeout_s=8)
+    config = EvalConfig(benchmark=str(benchmark_folder), completions=str(stored), timeout_s=5)
     assert run(config, EvalInputs(), tmp_path)["category_passed"] == 1
     assert [r["passed"] for r in _rows(tmp_path / "results.jsonl")] == [False] * 4 + [True]
 

@@ -5,23 +5,25 @@ stands in prose, else a body that continues the given header.
 """
 
 import re
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 
 from eval.grade.extract.fences import Fence, fences, outside
 from eval.grade.extract.prose import code_in
 from eval.grade.extract.reasoning import Answer, answer
 from eval.grade.extract.verilog import TOP, best, defines, first_end, instantiated, modules, reached, without_comments
 
-_OFFICIAL = re.compile(
-    r"^[ \t]*\[BEGIN\](.*?)(?:^[ \t]*\[DONE\]|(?:(?<=endmodule)|(?<![\w\])$]))[ \t]*\[DONE\][ \t]*$|\Z)",
-    re.MULTILINE | re.DOTALL,
+_BEGIN_OR_DONE = re.compile(
+    r"(?P<begin>^[ \t]*\[BEGIN\])|^[ \t]*\[DONE\]|(?:(?<=endmodule)|(?<![\w\])$]))\[DONE\](?=[ \t]*$)", re.MULTILINE
 )
 _DECLARED = re.compile(
     r"^[ \t]*(?:`define[ \t]+(?P<macro>\w+)(?:[^\n]*\\\n)*[^\n]*\n?"
-    r"|(?P<kind>package|interface|primitive|function|task)\s+(?:automatic\s+)?[^;(#\n]*?(?P<block>\w+)\s*[;(#].*?\bend(?P=kind)\b[^\n]*\n?"
-    r"|typedef\b[^;{]*(?:\{[^}]*\})?\s*(?P<type>\w+)[^;\n]*;[^\n]*\n?)",
-    re.MULTILINE | re.DOTALL,
+    r"|(?P<kind>package|interface|primitive|function|task)\s+(?:automatic\s+)?[^;(#\n]*?\b(?P<block>\w++)\s*+[;(#]"
+    r"|typedef\b(?P<of>[^;{]{0,4000}+)(?:\{[^}]{0,4000}+\})?(?P<type>[^;]{0,4000}+);[^\n]*\n?)",
+    re.MULTILINE,
 )
+_BLOCK_END = re.compile(r"\bend(?P<kind>package|interface|primitive|function|task)\b")
+_LAST_NAME = re.compile(r"\b[A-Za-z_]\w*+(?=\s*(?:\[[^\]]*\]\s*)*\Z)")
 _CODE = re.compile(r"\b(?:assign|always\w*|initial|generate|endmodule)\b")
 
 
@@ -39,11 +41,28 @@ def clean(text: str) -> str:
 def _pieces(text: str) -> list[tuple[str, str]]:
     """(name, code) of what a text declares for others to use: modules, packages, macros, types and their like."""
     own = [(m.name, text[m.start : m.end] + "\n", m.start) for m in modules(text) if m.closed and m.name != TOP]
-    plain = without_comments(text)
-    for found in _DECLARED.finditer(plain):
-        name = found["macro"] or found["block"] or found["type"]
-        own.append((name, text[found.start() : found.end()].rstrip("\n") + "\n", found.start()))
+    own += _declared(text)
     return [(name, code) for name, code, _ in sorted(own, key=lambda piece: piece[2])]
+
+
+def _declared(text: str) -> Iterator[tuple[str, str, int]]:
+    """(name, code, place) of macros, types, packages and their like."""
+    plain, at = without_comments(text), 0
+    ends: dict[str, list[int]] = {}
+    for end in _BLOCK_END.finditer(plain):
+        ends.setdefault(end["kind"], []).append(end.end())
+    while found := _DECLARED.search(plain, at):
+        at, name = found.end(), found["macro"] or found["block"]
+        if found["block"]:
+            of_kind = ends.get(found["kind"], [])
+            place = bisect_right(of_kind, at)
+            if place == len(of_kind):
+                continue
+            at = plain.find("\n", of_kind[place]) + 1 or len(plain)
+        elif found["type"] is not None:
+            last = _LAST_NAME.search(found["type"]) or _LAST_NAME.search(found["of"])
+            name = last.group() if last else ""
+        yield name, text[found.start() : at].rstrip("\n") + "\n", found.start()
 
 
 def _used(plain: str) -> tuple[set[str], set[str]]:
@@ -61,11 +80,11 @@ def _with_helpers(chosen: str, before: list[str], after: list[str]) -> str:
         pool.setdefault(name, code)
     for name in ({name for name, _ in _pieces(chosen)} | {TOP}) & pool.keys():
         del pool[name]
+    of_modules = {name for name, code in pool.items() if re.match(r"\s*(?:macro)?module\b", code)}
     taken, new = list[str](), [chosen]
     while new:
         own, words = _used(without_comments("".join(new)))
-        names = [n for n, code in pool.items() if n in (own if re.match(r"\s*(?:macro)?module\b", code) else words)]
-        new = [pool.pop(name) for name in names]
+        new = [pool.pop(name) for name in (own & of_modules | words - of_modules) & pool.keys()]
         taken += new
     place = {code: i for i, code in enumerate(code for block in [*before, *after] for _, code in _pieces(block))}
     return "".join([*sorted(taken, key=place.__getitem__), chosen])
@@ -149,6 +168,18 @@ def _read(text: str, said: Answer, interface: str) -> str | None:
     return _join(interface, body) if body and body.strip() else None
 
 
+def _between_marks(text: str) -> list[str]:
+    """What stands between each [BEGIN] and the [DONE] that ends it, or the text's end."""
+    found, begun = list[str](), None
+    for mark in _BEGIN_OR_DONE.finditer(text):
+        if begun is None:
+            begun = mark.end() if mark["begin"] else None
+        elif not mark["begin"]:
+            found.append(text[begun : mark.start()])
+            begun = None
+    return found if begun is None else [*found, text[begun:]]
+
+
 def _marked(texts: Iterable[str]) -> str | None:
     """Of the texts between [BEGIN] and [DONE] the last with a TopModule: whole, or a fence within it."""
     for text in texts:
@@ -161,7 +192,7 @@ def _marked(texts: Iterable[str]) -> str | None:
 def extract(completion: str, interface: str) -> str | None:
     """The Verilog to grade, or None where the answer defines no TopModule (and continues no given header)."""
     said = answer(clean(completion))
-    marked = [m.group(1) for m in _OFFICIAL.finditer(said.text)]
+    marked = _between_marks(said.text)
     code = _marked(reversed(marked))
     if code is None and marked and interface:
         code = _read(marked[-1], said, interface)

@@ -4,11 +4,12 @@ import re
 from dataclasses import dataclass
 
 _OPEN = re.compile(r"^(?P<lead>[ \t]*(?:(?:[-*+>]|\d+[.)])[ \t]*)*)(?P<ticks>`{3,}|~{3,})(?P<info>[^`\n]*)$")
-_INLINE_OPEN = re.compile(r"^(?P<lead>[^`\n]*?)(?P<ticks>`{3,})(?P<info>[ \t]*\w*[ \t]*)$")
+_INLINE_OPEN = re.compile(r"^(?P<lead>[^`\n]*?)(?P<ticks>`{3,})(?P<info>[ \t]*+\w*+[ \t]*+)$")
 _CODE_AFTER = re.compile(r"(?P<code>(?:(?:macro)?module\s+\\?\w|package\s+\w+\s*;|`define\b|`timescale\b|//|/\*).*)$")
 _LATE_CLOSE = re.compile(
     r"^(?P<code>.*\bend(?:module|package|primitive|interface)\b(?:[ \t]*:[ \t]*\w+)?[ \t]*)(?P<ticks>`{3,}|~{3,})"
 )
+_ONE_LINE = re.compile(r"^[ \t]*(`{3,}+)(?P<inside>[^`]++)\1[ \t]*$")
 _LABEL = re.compile(r"^[ \t]*\{?[.#]?(?P<word>[\w+#-]+)")
 _FOREIGN = re.compile(
     r"(?:ba|z)?sh|shell\S*|console|terminal|powershell|bat|tcl|c?make(?:file)?|python\d?|py(?:con)?|ipython|jsonc?|ya?ml"
@@ -34,13 +35,12 @@ class _Opened:
     ticks: str
     foreign: bool
     start: int
-    lead: str
+    quotes: int
     lines: list[str]
 
     def line(self, text: str) -> str:
         """A line of the block without the quote marks that the fence itself stands behind."""
-        quotes = self.lead.count(">")
-        return re.sub(rf"^(?:[ \t]*>){{1,{quotes}}} ?", "", text) if quotes else text
+        return re.sub(rf"^(?:[ \t]*>){{1,{self.quotes}}} ?", "", text) if self.quotes else text
 
 
 def _opening(line: str, start: int) -> _Opened | None:
@@ -53,7 +53,7 @@ def _opening(line: str, start: int) -> _Opened | None:
         info, lines = info[: code.start()], [code["code"] + "\n"]
     label = _LABEL.match(info)
     foreign = label is not None and _FOREIGN.fullmatch(label["word"]) is not None
-    return _Opened(mark["ticks"], foreign, start, mark["lead"], lines)
+    return _Opened(mark["ticks"], foreign, start, mark["lead"].count(">"), lines)
 
 
 def _closes(line: str, opened: _Opened) -> tuple[bool, str, bool]:
@@ -70,6 +70,14 @@ def _closes(line: str, opened: _Opened) -> tuple[bool, str, bool]:
     return True, "", opens
 
 
+def _in_one_line(line: str) -> str | None:
+    """The modules of a block that opens and closes on one line."""
+    found = _ONE_LINE.match(line)
+    inside = found["inside"] if found else ""
+    begun, ends = re.search(r"\bmodule\b", inside), list(re.finditer(r"\bendmodule\b", inside))
+    return inside[begun.start() : ends[-1].end()] if begun and ends and begun.start() < ends[-1].start() else None
+
+
 def fences(text: str) -> list[Fence]:
     """Every fenced block in order; the last may lack its end."""
     found: list[Fence] = []
@@ -79,9 +87,9 @@ def fences(text: str) -> list[Fence]:
         start, at = at, at + len(whole)
         line = whole.rstrip("\n")
         if opened is None:
-            one_line = re.match(r"^[ \t]*(`{3,})[^`]*?(?P<code>\bmodule\b[^`]*\bendmodule\b)[^`]*\1[ \t]*$", line)
-            if one_line:
-                found.append(Fence(one_line["code"] + "\n", False, start, at))
+            one_line = _in_one_line(line)
+            if one_line is not None:
+                found.append(Fence(one_line + "\n", False, start, at))
             else:
                 opened = _opening(line, start)
             continue

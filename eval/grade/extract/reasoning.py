@@ -5,6 +5,7 @@ was cut off: nothing in it is an answer.
 """
 
 import re
+from bisect import bisect_left
 from dataclasses import dataclass
 
 _TAG = (
@@ -20,7 +21,7 @@ _MARK = re.compile(
 """Opening and closing marks: <think> (DeepSeek, Qwen, GLM, Kimi K2) and its kin, <seed:think> (Seed-OSS), [THINK]
 (Magistral), <|channel>thought ... <channel|> (Gemma 4), triangles (Kimi-VL, Kimi-Dev), <|open|>think<|sep|> (Kimi K3),
 Command A's, Apertus's, MedGemma's."""
-_HARMONY = re.compile(r"<\|channel\|>[ \t]*(?P<channel>\w+)(?:(?!<\|message\|>)[^\n]){0,200}?\s*<\|message\|>")
+_HARMONY = re.compile(r"<\|channel\|>[ \t]*(?P<channel>\w++)(?:(?!<\|message\|>)[^\n]){0,200}?\s*+<\|message\|>")
 _HARMONY_END = re.compile(r"<\|(?:end|return|call|start|channel)\|>")
 _HARMONY_BARE = re.compile(r"\Aanalysis(?=[A-Z\"'])(?:.*assistantfinal)?", re.DOTALL)
 """The same where the server has dropped the special tokens: `analysisWe need ...assistantfinalHere is ...`."""
@@ -29,12 +30,17 @@ _BARE_THOUGHT = re.compile(r"\A\s*thought[ \t]*\n")
 _NEAR = 2000
 """Characters around a mark that are looked at."""
 _CODE = re.compile(r"\bmodule\b|```|\bassign\b|\[BEGIN\]|\balways")
-_WRAPPER = re.compile(
-    r"\A(?:\s*(?:<answer>|<\|open\|>response<\|sep\|>|<\|(?:START_RESPONSE|begin_of_solution)\|>|<response>))+"
-    r"|(?:(?:</answer>|<\|close\|>response<\|sep\|>|<\|(?:END_RESPONSE|end_of_solution)\|>|</response>"
-    r"|<\|(?:end|return|im_end|eot_id|endoftext|end_of_text)\|>|<turn\|>|<end_of_turn>|<eos>|</s>)\s*)+\Z",
+_MODULE = re.compile(r"^[ \t]*module\s+\w++\s*+[(#;]|(?P<end>endmodule)", re.MULTILINE)
+_WRAPPED = re.compile(
+    r"\A(?:\s*(?:<answer>|<\|open\|>response<\|sep\|>|<\|(?:START_RESPONSE|begin_of_solution)\|>|<response>))+",
     re.IGNORECASE,
 )
+_ENDING = re.compile(
+    r"(?:</answer>|<\|close\|>response<\|sep\|>|<\|(?:END_RESPONSE|end_of_solution)\|>|</response>"
+    r"|<\|(?:end|return|im_end|eot_id|endoftext|end_of_text)\|>|<turn\|>|<end_of_turn>|<eos>|</s>)\Z",
+    re.IGNORECASE,
+)
+_LONGEST_ENDING = 32
 
 
 @dataclass(frozen=True)
@@ -58,50 +64,53 @@ def _spoken_of(text: str, start: int, end: int) -> bool:
     return bool(before.count("`") % 2 and "`" in after)
 
 
-def _close(text: str, marks: list[re.Match[str]], first: int) -> int | None:
+def _close(marks: list[re.Match[str]], first: int) -> re.Match[str] | None:
     """Which of the marks closes the thought that mark `first` opens: its pair, nested ones passed over."""
     depth, best = 1, None
-    for i in range(first + 1, len(marks)):
-        if _spoken_of(text, marks[i].start(), marks[i].end()):
-            continue
-        if marks[i]["close"]:
-            depth, best = depth - 1, i
+    for mark in (marks[i] for i in range(first + 1, len(marks))):
+        if mark["close"]:
+            depth, best = depth - 1, mark
         elif best is not None:
             break
         else:
             depth += 1
         if depth == 0:
             break
-    if best is not None:
-        return best
-    return next((i for i in range(len(marks) - 1, first, -1) if marks[i]["close"]), None)
+    return best
 
 
-def _in_code(text: str, mark: re.Match[str]) -> bool:
-    """Whether a module is open around the mark."""
-    begun = list(re.finditer(r"^[ \t]*module\s+\w+\s*[(#;]", text[: mark.start()], re.MULTILINE))
-    return (
-        bool(begun) and "endmodule" not in text[begun[-1].start() : mark.start()] and "endmodule" in text[mark.end() :]
-    )
+def _open_modules(text: str) -> list[tuple[int, int]]:
+    """(start, end) of each stretch from a module's header to its `endmodule`; none where that is not there."""
+    found, begun = list[tuple[int, int]](), None
+    for word in _MODULE.finditer(text):
+        if not word["end"]:
+            begun = word.end()
+        elif begun is not None:
+            found.append((begun, word.start()))
+            begun = None
+    return found
 
 
 def _unmarked(text: str) -> Answer:
     """The text without its thoughts, whatever family's marks they stand between."""
-    marks = list(_MARK.finditer(text))
-    said, at, i, cut, thought = list[str](), 0, 0, False, ""
+    found = list(_MARK.finditer(text))
+    marks = [m for m in found if not _spoken_of(text, m.start(), m.end())]
+    said, at, cut, thought = list[str](), 0, False, ""
     code = max((m.start() for m in _CODE.finditer(text)), default=-1)
-    while i < len(marks):
-        mark, i = marks[i], i + 1
-        if mark.start() < at or _spoken_of(text, mark.start(), mark.end()):
+    last = next((m for m in reversed(found) if m["close"]), None)
+    modules = _open_modules(text) if marks else []
+    for i, mark in enumerate(marks):
+        if mark.start() < at:
             continue
         if mark["open"]:
-            close = _close(text, marks, i - 1)
-            if close is None and _in_code(text, mark):
+            close = _close(marks, i) or last if last and mark.start() < last.start() else None
+            place = bisect_left(modules, (mark.start(), 0)) - 1
+            if close is None and place >= 0 and mark.start() < modules[place][1]:
                 continue
             said.append(text[at : mark.start()])
             cut = close is None
-            thought = text[mark.end() : len(text) if close is None else marks[close].start()]
-            at, i = (len(text), len(marks)) if close is None else (marks[close].end(), close + 1)
+            thought = text[mark.end() : close.start() if close else len(text)]
+            at = close.end() if close else len(text)
         else:
             said.append(text[at : mark.start()])
             if not thought:
@@ -113,6 +122,19 @@ def _unmarked(text: str) -> Answer:
     if not rest.strip() and not cut:
         return Answer(thought)
     return Answer(rest, cut_off=cut)
+
+
+def _unwrapped(text: str) -> str:
+    """The text without the marks of an answer's two ends."""
+    start = found.end() if (found := _WRAPPED.match(text)) else 0
+    kept = end = len(text)
+    while True:
+        while end > start and text[end - 1].isspace():
+            end -= 1
+        ending = _ENDING.search(text, max(start, end - _LONGEST_ENDING), end)
+        if ending is None:
+            return text[start:kept]
+        kept = end = ending.start()
 
 
 def _harmony(text: str) -> Answer | None:
@@ -139,4 +161,4 @@ def answer(text: str) -> Answer:
             found = Answer(_BARE_THOUGHT.sub("", text), unmarked=True)
         else:
             found = _unmarked(text)
-    return Answer(_WRAPPER.sub("", found.text), found.cut_off, found.unmarked)
+    return Answer(_unwrapped(found.text), found.cut_off, found.unmarked)

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 
 TOP = "TopModule"
 
-_COMMENT_OR_STRING = re.compile(r'//[^\n]*|/\*.*?(?:\*/|\Z)|"(?:\\.|[^"\\\n])*"', re.DOTALL)
+COMMENT = r"//[^\n]*|/\*.*?(?:\*/|\Z)"
+QUIET = rf'{COMMENT}|"[^"\\\n]*+(?:\\.[^"\\\n]*+){{0,200}}+"'
+"""Comments and strings, with DOTALL. Nothing here looks further than it may, or twice: a text may be hostile."""
+_QUIET = re.compile(QUIET, re.DOTALL)
 _BEGUN = r"\b(?:module|macromodule)\s+(?:automatic\s+|static\s+)?"
 _TOP = re.compile(rf"{_BEGUN}(?:\\{TOP}(?=\s)|{TOP}\b)")
 _TOP_BY_MACRO = re.compile(rf"^[ \t]*`define[ \t]+\w+[ \t]+{TOP}\b", re.MULTILINE)
@@ -21,21 +24,21 @@ _KEPT_DIRECTIVE = re.compile(
     re.MULTILINE,
 )
 _DECLARATION = re.compile(
-    r"\b(?:input|output|inout|wire|tri|reg|logic|bit|integer|int|genvar|time|real)\b[^;=]*;"
-    r"|\b(?:parameter|localparam)\b[^;]*;|\btypedef\b[^;{]*(?:\{[^}]*\})?[^;]*;"
+    r"\b(?:input|output|inout|wire|tri|reg|logic|bit|integer|int|genvar|time|real)\b[^;=]{0,4000}+;"
+    r"|\b(?:parameter|localparam)\b[^;]{0,4000}+;|\btypedef\b[^;{]{0,4000}+(?:\{[^}]{0,4000}+\})?[^;]{0,4000}+;"
 )
 _EMPTY_BLOCK = re.compile(
-    r"\b(?:always\w*|initial|final)\s*(?:@\s*(?:\([^)]*\)|\*))?\s*(?:begin\s*(?::\s*\w+)?\s*end\b|;)"
+    r"\b(?:always\w*|initial|final)\s*+(?:@\s*+(?:\([^)]{0,4000}+\)|\*)\s*+)?(?:begin\s*+(?::\s*\w+\s*+)?end\b|;)"
     r"|\bgenerate\s*endgenerate\b"
 )
 
 _MACRO = re.compile(r"^[ \t]*`define\b(?:[^\n]*\\\n)*[^\n]*", re.MULTILINE)
-_INSTANCE = re.compile(r"(?<![\w$.`])\\?(\w+)\s*(?=#|\(|\\?[A-Za-z_`])")
+_INSTANCE = re.compile(r"(?<![\w$.`])\\?(\w++)\s*+(?=#|\(|\\?[A-Za-z_`])")
 
 
 def without_comments(text: str) -> str:
     """The text with comments and strings blanked, every character that remains at its place."""
-    return _COMMENT_OR_STRING.sub(lambda m: re.sub(r"[^\n]", " ", m.group()), text)
+    return _QUIET.sub(lambda m: re.sub(r"[^\n]", " ", m.group()), text)
 
 
 def defines(text: str) -> bool:
@@ -109,14 +112,16 @@ def reached(text: str) -> str:
         return text
     top = best(tops)
     kept = set(tops) if _CONDITIONAL.search(plain) else {top}
-    others = [m for m in all_of if m.name != TOP]
-    between = "".join(plain[a:b] for a, b in _gaps(all_of, len(text)))
-    new, names = list(kept), instantiated(between)
-    while new:
-        names |= set().union(*(instantiated(plain[m.start : m.end]) for m in new))
-        new = [m for m in others if m not in kept and m.name in names]
-        kept |= set(new)
-        others = [m for m in others if m not in kept]
+    others: dict[str, list[Module]] = {}
+    for module in all_of:
+        if module.name != TOP:
+            others.setdefault(module.name, []).append(module)
+    names = instantiated("".join(plain[a:b] for a, b in _gaps(all_of, len(text))))
+    names |= set().union(*(instantiated(plain[m.start : m.end]) for m in kept))
+    while names:
+        found = others.pop(names.pop(), [])
+        kept |= set(found)
+        names |= set().union(*(instantiated(plain[m.start : m.end]) for m in found))
     said, at = [], 0
     for module in all_of:
         if module not in kept:

@@ -15,7 +15,6 @@ from common.benchmark.layouts import load_benchmark
 from common.benchmark.problems import Benchmark
 from common.errors import UserError
 from eval.config import EvalConfig, EvalInputs
-from eval.endpoint import client as client_module
 from eval.endpoint.client import Client
 from eval.endpoint.reply import Retry, Unusable, choices_of
 from eval.journal import Sample
@@ -32,7 +31,8 @@ def benchmark(benchmark_folder: Path) -> Benchmark:
 
 def _ask(benchmark: Benchmark, url: str, **options: Any) -> tuple[list[Sample], list[str]]:
     async def ask() -> tuple[list[Sample], list[str]]:
-        async with Client(url, "m", EvalConfig(benchmark="b", **({"samples": 2} | options))) as client:
+        config = EvalConfig(benchmark="b", **({"samples": 2} | options))
+        async with Client(url, "m", config, first_pause_s=0.0) as client:
             found = await asyncio.gather(*(client.samples(problem, set()) for problem in benchmark.problems))
             return [row for rows in found for row in rows], client.left_out
 
@@ -148,10 +148,7 @@ def test_what_asking_again_does_not_mend_is_told(
 @pytest.mark.parametrize(
     "body", [b"<html>login</html>", {"choices": []}, {"object": "list"}, [], {"choices": [{"text": "a"}]}]
 )
-def test_what_stays_unusable_is_told(
-    body: Any, benchmark: Benchmark, behave: Any, serve_openai: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(client_module, "FIRST_PAUSE_S", 0.0)
+def test_what_stays_unusable_is_told(body: Any, benchmark: Benchmark, behave: Any, serve_openai: Serve) -> None:
     behaviour = behave(lambda payload, i: "ok", reply=lambda payload: (200, body))
     with serve_openai(behaviour) as url, pytest.raises(UserError, match="no usable answer"):
         _ask(Benchmark("one", benchmark.problems[:1]), url)

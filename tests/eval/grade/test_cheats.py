@@ -2,16 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from common.benchmark.layouts import load_benchmark
 from common.benchmark.problems import Problem
 from eval.grade import simulate
 from eval.grade.admit import Refused, admit
 from eval.grade.simulate import Simulator, Verdict
-from eval.sandbox.run import Limits, find_confinement
+from eval.sandbox.run import Limits
 
 LINE = '$display("Mismatches: 0 in 64 samples");'
 CHEATS = {
@@ -98,23 +96,8 @@ HEADER = "(input clk, input rst, input [3:0] d, output reg [3:0] q)"
 
 
 @pytest.fixture(scope="module")
-def simulator() -> Simulator:
-    return Simulator(find_confinement(), Limits(seconds=20))
-
-
-@pytest.fixture(scope="module")
 def impatient(simulator: Simulator) -> Simulator:
     return replace(simulator, limits=Limits(seconds=1.5))
-
-
-@pytest.fixture(scope="module")
-def problem(benchmark_folder: Path) -> Problem:
-    return load_benchmark(str(benchmark_folder)).by_id["Prob002_sum"]
-
-
-@pytest.fixture(scope="module")
-def golden(problem: Problem, simulator: Simulator) -> Verdict:
-    return simulate.golden(problem, simulator)
 
 
 def test_the_honest_pass(problem: Problem, golden: Verdict, simulator: Simulator, solve: Callable[[str], str]) -> None:

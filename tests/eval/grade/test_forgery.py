@@ -2,14 +2,13 @@
 
 import contextlib
 import itertools
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.forgery import BENDS, CLOCKS, HIDDEN, attacks, constant
-from common.benchmark.layouts import load_benchmark
 from common.benchmark.problems import Problem
 from eval.grade import preprocess, simulate
 from eval.grade.admit import Refused, admit
@@ -24,16 +23,6 @@ WORST = ("force", "tranif1", "inout", "random")
 @pytest.fixture(scope="module")
 def simulator() -> Simulator:
     return Simulator(find_confinement(), Limits(seconds=5.0, memory=512 * MIB))
-
-
-@pytest.fixture(scope="module")
-def problem(benchmark_folder: Path) -> Problem:
-    return load_benchmark(str(benchmark_folder)).by_id["Prob002_sum"]
-
-
-@pytest.fixture(scope="module")
-def golden(problem: Problem, simulator: Simulator) -> Verdict:
-    return simulate.golden(problem, simulator)
 
 
 def _graded(problem: Problem, text: str, golden: Verdict, simulator: Simulator) -> Verdict:
@@ -149,7 +138,16 @@ HUGE = {
 def test_what_is_too_much_gets_a_bounded_verdict(
     name: str, problem: Problem, golden: Verdict, simulator: Simulator
 ) -> None:
-    assert not _graded(problem, HUGE[name], golden, simulator).passed
+    impatient = replace(simulator, limits=replace(simulator.limits, seconds=2.0))
+    assert not _graded(problem, HUGE[name], golden, impatient).passed
+
+
+@pytest.mark.parametrize("name", ["/dev/null", "/usr/lib/os-release", "constants.vams"])
+def test_an_include_that_succeeds_is_refused_by_name(name: str, simulator: Simulator) -> None:
+    text = f'`define I(x) `x "{name}"\n`I(include)\nmodule TopModule (input a, output q); assign q = a; endmodule\n'
+    for written in (text, text.replace("`I(include)", f'`include "{name}"')):
+        found = preprocess.admitted(written, simulator.sandbox, simulator.limits)
+        assert isinstance(found, Verdict) and found.category == "rejected" and name in found.detail, found
 
 
 PROSE = (

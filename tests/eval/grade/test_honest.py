@@ -1,17 +1,13 @@
 # ruff: noqa: E501
 """Right designs in many styles: each verdict is the official harness's, none is refused."""
 
-from pathlib import Path
-
 import pytest
 
 from benchmarks.agreement import official, run_bare
-from common.benchmark.layouts import load_benchmark
 from common.benchmark.problems import Problem
 from eval.grade import preprocess, simulate
 from eval.grade.simulate import Simulator
 from eval.grade.verdict import Verdict
-from eval.sandbox.run import Limits, find_confinement
 
 H = "module TopModule (input clk, input rst, input [3:0] d, output reg [3:0] q);"
 L = "module TopModule (input logic clk, input logic rst, input logic [3:0] d, output logic [3:0] q);"
@@ -109,21 +105,6 @@ STYLES = {
     "unknown module": f"{H} absent u (); {STEP} {E}",
     "unknown name": f"{H} {STEP.replace('+ d', '+ x')} {E}",
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def simulator() -> Simulator:
-    return Simulator(find_confinement(), Limits(seconds=10.0))
-
-
-@pytest.fixture(scope="module")
-def problem(benchmark_folder: Path) -> Problem:
-    return load_benchmark(str(benchmark_folder)).by_id["Prob002_sum"]
-
-
-@pytest.fixture(scope="module")
-def golden(problem: Problem, simulator: Simulator) -> Verdict:
-    return simulate.golden(problem, simulator)
 
 
 @pytest.mark.parametrize("style", STYLES)

@@ -5,12 +5,9 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 from eval.sandbox import scratch
 
@@ -25,10 +22,8 @@ with scratch.folder() as path:
 """
 
 
-@pytest.fixture(autouse=True)
-def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(tempfile, "tempdir", None)
+def _env(folder: Path) -> dict[str, str]:
+    return {**os.environ, "TMPDIR": str(folder)}
 
 
 def test_the_dead_are_swept_and_the_living_are_not(tmp_path: Path) -> None:
@@ -37,7 +32,12 @@ def test_the_dead_are_swept_and_the_living_are_not(tmp_path: Path) -> None:
     foreign.symlink_to(tmp_path / "kept")
     holders = [
         subprocess.Popen(
-            [sys.executable, "-c", HOLD], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", HOLD],
+            cwd=ROOT,
+            env=_env(tmp_path),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for _ in range(2)
     ]
@@ -45,7 +45,7 @@ def test_the_dead_are_swept_and_the_living_are_not(tmp_path: Path) -> None:
     holders[0].kill()
     holders[0].communicate(timeout=60)
     assert dead.exists()
-    with scratch.folder() as own:
+    with scratch.folder(str(tmp_path)) as own:
         assert not dead.exists() and (living / "nonce").exists() and Path(own).parent == tmp_path
     assert not Path(own).exists() and (tmp_path / "kept").exists()
     holders[1].communicate("", timeout=60)
@@ -80,7 +80,9 @@ def test_a_killed_eval_leaves_no_process_and_the_next_run_no_folder(
     job.write_text(json.dumps({"config": config, "inputs": {}, "out": str(tmp_path / "out")}))
     (tmp_path / "out").mkdir()
     command = [sys.executable, "-m", "eval", str(job)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=_env(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     children = set[int]()
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not list(tmp_path.glob(scratch.PREFIX + "*/*/*/empty")):
@@ -92,6 +94,6 @@ def test_a_killed_eval_leaves_no_process_and_the_next_run_no_folder(
     while time.monotonic() < deadline and _alive(children):
         time.sleep(0.05)
     assert not _alive(children)
-    with scratch.folder() as own:
+    with scratch.folder(str(tmp_path)) as own:
         assert list(tmp_path.glob(scratch.PREFIX + "*")) == [Path(own)]
     assert os.listdir(tmp_path)

@@ -16,6 +16,8 @@ K = "module TopModule (input a, output reg b);\n  // ...\nendmodule\n"
 P = "package p;\n  typedef logic t;\nendpackage\n"
 U = "module TopModule (input a, output p::t b);\n  assign b = ~a;\nendmodule\n"
 E = "\\TopModule "
+F = "module TopModule (input a, output b);\n  function f(input x); f = ~x; endfunction\n  assign b = f(a);\nendmodule\n"
+N = "module TopModule (input nib a, output nib b);\n  assign b = ~a;\nendmodule\n"
 BODY = "  assign b = ~a;\n"
 NEWLINE = "\n"
 IFC = "module TopModule (\n  input a,\n  output b\n);\n"
@@ -38,6 +40,18 @@ UGLY = {
     "a usage after": (f"```verilog\n{M}```\nRun:\n```bash\niverilog top.v\n```", M),
     "json after": (f'```verilog\n{M}```\n```json\n{{"module": "TopModule"}}\n```', M),
     "a helper within": (f"```verilog\n{H}{M}```", H + M),
+    "a macro's use before an unfenced module": (
+        f"`define TYPES(x) typedef logic x;\n`TYPES(t)\n`is` all.\n{M}",
+        f"`define TYPES(x) typedef logic x;\n`TYPES(t)\n{M}",
+    ),
+    "prose that begins as a block does": (
+        f"function of the (old) reset is\nas follows.\n{F}Done.",
+        F,
+    ),
+    "a type in its own fence": (
+        f"```v\ntypedef logic [3:0] nib;\n```\nand\n```v\n{N}```",
+        f"typedef logic [3:0] nib;\n{N}",
+    ),
     "a helper in its own fence": (f"```verilog\n{H}```\nand\n```verilog\n{M}```", H + M),
     "reasoning before": (f"<think>\n```verilog\n{W}```\n</think>\n```verilog\n{M}```", M),
     "reasoning without its start": (f"first I try\n```verilog\n{W}```\n</think>\n\n```verilog\n{M}```", M),
