@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
+from jax.experimental.mesh_utils import create_device_mesh
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from common.errors import UserError
@@ -48,14 +49,24 @@ def make_mesh(hardware: HardwareConfig, spec: DecoderSpec | None = None, batch_s
 
 
 def laid_out(shape: Sequence[int], devices: list[Any]) -> Mesh:
-    """Over the real topology, where neighbours on an axis are neighbours in the slice; as listed where JAX has no such
-    layout: devices that make no cuboid (three of a slice), an axis that no product of the slice's own gives."""
-    kinds = (AxisType.Auto,) * len(AXES)
-    try:
-        return jax.make_mesh(shape, AXES, axis_types=kinds, devices=devices)
-    except (AssertionError, NotImplementedError):
-        log("mesh: the slice has no layout of this shape, devices stand as JAX lists them")
-        return Mesh(np.asarray(devices).reshape(shape), AXES, axis_types=kinds)
+    """Over the real topology, where neighbours on an axis are neighbours in the slice; as JAX lists them where the
+    devices fill no box of it (three of four, several slices)."""
+    if fill_a_box(devices):
+        placed = create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    else:
+        log("mesh: these devices fill no box of the slice, they stand as JAX lists them")
+        placed = np.asarray(devices).reshape(shape)
+    return Mesh(placed, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def fill_a_box(devices: Sequence[Any]) -> bool:
+    """Whether each place between the outermost coordinates is that of one device, as JAX's layout of a TPU slice
+    asserts; other devices have no coordinates, and no layout to fail."""
+    if devices[0].platform != "tpu":
+        return True
+    places = [(*device.coords, device.core_on_chip) for device in devices]
+    box = math.prod(max(along) - min(along) + 1 for along in zip(*places, strict=True))
+    return box == len(set(places)) == len(devices)
 
 
 def serving_mesh(tp: int | Literal["auto"], replicate: str, spec: DecoderSpec) -> Mesh | None:

@@ -43,7 +43,7 @@ def compare(
         placed[f"{fsdp},{tp}"] = {path: list(value.sharding.spec) for path, value in full.items()}
         spread = [v.codes.sharding for v in params.values() if isinstance(v, Quantized)]
         assert not any(place.is_fully_replicated for place in spread)
-        got = Decoder(spec, params, True)(tokens, positions, segments)
+        got = Decoder(spec, params, True, mesh=mesh)(tokens, positions, segments)
         apart[f"{fsdp},{tp}"] = float(np.abs(np.asarray(got) - np.asarray(want)).max())
     return {"apart": apart, "placed": placed, "scale": float(jnp.abs(want).max())}
 

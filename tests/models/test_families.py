@@ -54,7 +54,7 @@ class Case(NamedTuple):
     def decoder(self, stacked: bool) -> Decoder:
         spec, checkpoint = self.spec, WeightFiles(str(self.folder))
         arrays = {leaf.path: jnp.asarray(from_hf(leaf, checkpoint.read)) for leaf in rows(spec, stacked)}
-        return Decoder(spec, arrays, stacked)
+        return Decoder(spec, arrays, stacked, mesh=None)
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,7 @@ def test_norms_and_scalars_do_not_decay(base: Path) -> None:
     """A gradient of zero leaves the decay alone to move a weight."""
     spec = read_spec(str(base))
     ones = {leaf.path: np.ones(leaf.shape, np.float32) for leaf in rows(spec, stacked=True)}
-    _, trained, _ = nnx.split(Decoder(spec, ones, True, trained=nnx.Param), nnx.Param, ...)
+    _, trained, _ = nnx.split(Decoder(spec, ones, True, mesh=None, trained=nnx.Param), nnx.Param, ...)
     config = TrainConfig(method="full", weight_decay=0.5, learning_rate=0.1, warmup_steps=0)
     optimizer = make_optimizer(config, spec, 10)
     zeros = jax.tree.map(np.zeros_like, trained)
