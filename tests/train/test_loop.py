@@ -1,8 +1,8 @@
 """The loop: nothing that is not finite is saved or gone on from, and its figures are those of the steps alone."""
 
 import dataclasses
-import json
-import time
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import train.setup
 from common.errors import UserError
 from models.text.packed_rows import PackedRow, write_shards
 from tests.train.conftest import LENGTH, conversations, packed, trained_arrays
@@ -20,8 +19,9 @@ from train.finite import check_loss, check_state
 from train.log import TrainingLog, read_log
 from train.loop import Loop, Rate, check_supervised
 from train.names import flat_names, with_values
-from train.setup import Setup, prepare
+from train.setup import Batches, Setup, prepare
 from train.step import start_state
+from train.stopping import Stop, noted
 
 SMALL = {"lora": {"rank": 2, "targets": ["q"]}, "batch_size": 4, "remat": "none", "warmup_steps": 0}
 
@@ -35,25 +35,27 @@ def setup(base: Path, data: Path) -> Setup:
     return prepare(small(steps=4), TrainInputs(model=str(base), data=str(data)))
 
 
-def test_a_run_that_ends_in_nan_leaves_only_finite_checkpoints(
-    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A checkpoint every step, a log line at the end; a target without a row, not looked for here, spoils one batch."""
+def test_a_run_that_ends_in_nan_leaves_only_finite_checkpoints(base: Path, data: Path, tmp_path: Path) -> None:
+    """A checkpoint every step, a log line at the end; a target without a row, which came after the rows were looked at,
+    spoils one batch."""
     rows = [packed(conversations(24)[2 * i : 2 * i + 2]) for i in range(12)]
     rows[5].ids[np.flatnonzero(rows[5].mask)[-1]] = 10_000
     write_shards(rows, tmp_path / "data" / "train")
-    (tmp_path / "data" / "dataset.json").write_text(json.dumps({"max_length": LENGTH}))
-    monkeypatch.setattr(train.setup, "check_data", lambda *_: None)
     config = small(steps=12, batch_size=2, log_every=100, checkpoint_every=1, keep_checkpoints=2)
-    inputs = TrainInputs(model=str(base), data=str(tmp_path / "data"))
+
+    def loop() -> Loop:
+        setup = prepare(config, TrainInputs(model=str(base), data=str(data)))
+        batches = dataclasses.replace(setup.batches, data=tmp_path / "data")
+        return Loop(dataclasses.replace(setup, batches=batches), tmp_path)
+
     with pytest.raises(UserError, match="the loss is nan at step") as told:
-        Loop(prepare(config, inputs), tmp_path).run()
+        loop().run()
     bad = int(told.value.what.rsplit(" ", 1)[1])
     kept = sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
     assert kept == [step for step in (bad - 2, bad - 1) if step > 0]
     if kept:
         assert all(np.isfinite(array).all() for array in trained_arrays(tmp_path).values())
-    assert Loop(prepare(config, inputs), tmp_path).start()[0] == bad - 1
+    assert loop().start()[0] == bad - 1
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
@@ -88,10 +90,9 @@ def test_no_run_goes_on_from_a_checkpoint_that_is_not_finite(setup: Setup, tmp_p
     assert told.value.where == name and (tmp_path / "checkpoints" / "2").is_dir()
 
 
-def test_validation_and_saving_do_not_count_as_training(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_validation_and_saving_do_not_count_as_training() -> None:
     now = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    rate = Rate()
+    rate = Rate(lambda: now[0])
     for paused in (5.0, 0.0, 50.0):
         rate.tokens += 30
         now[0] += 2.0
@@ -100,6 +101,72 @@ def test_validation_and_saving_do_not_count_as_training(monkeypatch: pytest.Monk
     assert rate.take() == pytest.approx(90 / 6)
     rate.tokens, now[0] = 8, now[0] + 4
     assert rate.take() == pytest.approx(2), "each time is counted once"
+
+
+@dataclasses.dataclass(frozen=True)
+class Signalling(Batches):
+    """Sends this process a real signal when as many batches as `at` says were put on the devices."""
+
+    signum: int = 0
+    at: int = 0
+    seen: list[None] = dataclasses.field(default_factory=list)
+
+    def on_devices(self, batch: dict[str, np.ndarray]) -> Any:
+        self.seen.append(None)
+        if len(self.seen) == self.at:
+            os.kill(os.getpid(), self.signum)
+        return super().on_devices(batch)
+
+
+def test_signals_save_and_the_run_goes_on_bit_for_bit(setup: Setup, tmp_path: Path) -> None:
+    """While a step runs, while one is validated, while the last one runs; at none of them was one to be saved."""
+
+    def loop(out: str, **at: Any) -> Loop:
+        (tmp_path / out).mkdir(exist_ok=True)
+        config = small(steps=4, log_every=1, checkpoint_every=9, validate_every=3)
+        batches = Signalling(**vars(setup.batches), **at)
+        trained = jax.tree.map(jnp.copy, setup.trained)
+        return Loop(dataclasses.replace(setup, config=config, batches=batches, trained=trained), tmp_path / out)
+
+    def stop(_signum: int, _frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        for signum, at, saved in ((signal.SIGTERM, 2, 2), (signal.SIGINT, 2, 3), (signal.SIGTERM, 3, 4)):
+            with pytest.raises(KeyboardInterrupt):
+                loop("cut", signum=signum, at=at).run()
+            assert signal.getsignal(signal.SIGTERM) is stop
+            assert max(map(int, os.listdir(tmp_path / "cut" / "checkpoints"))) == saved
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    for out in ("cut", "whole"):
+        loop(out).run()
+    one, other = (trained_arrays(tmp_path / out) for out in ("cut", "whole"))
+    assert all(one[name].tobytes() == other[name].tobytes() for name in one)
+    one, other = (
+        [
+            [line["step"], line.get("loss"), line.get("validation_loss")]
+            for line in read_log(tmp_path / out / "log.jsonl")
+        ]
+        for out in ("cut", "whole")
+    )
+    assert one == other and [line[0] for line in one] == [1, 2, 3, 3, 4, 4]
+
+
+def test_a_second_signal_ends_it_at_once_and_an_ignored_one_stays_ignored() -> None:
+    with pytest.raises(KeyboardInterrupt), noted() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.asked is signal.SIGINT
+        os.kill(os.getpid(), signal.SIGINT)
+        pytest.fail("it went on")
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with noted() as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+        assert stop.asked is None
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_batch_without_a_target_is_an_error() -> None:
@@ -128,7 +195,7 @@ def test_validation_weighs_by_supervised_tokens(setup: Setup, tmp_path: Path) ->
     for size in (1, 9):
         batches = dataclasses.replace(setup.batches, data=folder, batch_size=size)
         journal = TrainingLog(tmp_path / f"{size}.jsonl", 0)
-        Loop(dataclasses.replace(setup, batches=batches), tmp_path).validate(setup.trained, 1, journal)
+        Loop(dataclasses.replace(setup, batches=batches), tmp_path).validate(setup.trained, 1, journal, Stop())
         journal.close()
         found.append(read_log(tmp_path / f"{size}.jsonl")[-1]["validation_loss"])
     assert found[0] == pytest.approx(found[1], rel=1e-6)
