@@ -11,12 +11,12 @@ from tests.conftest import STRICT
 
 def test_ranks_are_not_promoted() -> None:
     with pytest.raises(ValueError, match="rank_promotion"):
-        jnp.ones((2, 3)) * jnp.ones(3)
+        _ = jnp.ones((2, 3)) * jnp.ones(3)
 
 
 def test_types_are_not_promoted() -> None:
     with pytest.raises(jax.dtypes.TypePromotionError):
-        jnp.ones(3, jnp.bfloat16) + jnp.ones(3, jnp.float32)
+        _ = jnp.ones(3, jnp.bfloat16) + jnp.ones(3, jnp.float32)
 
 
 def test_child_processes_inherit_it() -> None:

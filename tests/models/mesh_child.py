@@ -36,7 +36,7 @@ def compare(
     for fsdp, tp in meshes:
         mesh = make_mesh(HardwareConfig(mesh={"fsdp": fsdp, "tp": tp}, replicate=replicate), spec)
         _, params = load_params(folder, "float32", True, mesh, weights)
-        full = {path: value for path, value in params.items() if not isinstance(value, Quantized)}
+        full: dict[str, Any] = {path: value for path, value in params.items() if not isinstance(value, Quantized)}
         for leaf in rows(spec, True):
             if leaf.path in full:
                 assert full[leaf.path].sharding == weight_sharding(mesh, leaf), leaf.path

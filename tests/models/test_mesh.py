@@ -154,7 +154,7 @@ def test_auto_where_nothing_fits(spec: DecoderSpec) -> None:
 def test_a_product_that_is_not_the_device_count(spec: DecoderSpec) -> None:
     for mesh in ({"fsdp": 3}, {"fsdp": 2, "tp": 2}):
         with pytest.raises(UserError, match="places, but there are") as error:
-            make_mesh(HardwareConfig(mesh=mesh), spec)
+            make_mesh(HardwareConfig.model_validate({"mesh": mesh}), spec)
         assert error.value.where == "hardware.mesh"
 
 

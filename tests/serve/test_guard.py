@@ -83,7 +83,7 @@ def test_keys_open_all_but_health(strict: Server) -> None:
             assert refused.status_code == 401 and refused.headers["www-authenticate"] == "Bearer"
             assert refused.json()["error"]["code"] == "invalid_api_key"
     for key in KEYS:
-        assert httpx.get(f"{base}/v1/models", headers={"authorization": f"Bearer {key}".encode()}).status_code == 200
+        assert httpx.get(f"{base}/v1/models", headers={b"authorization": f"Bearer {key}".encode()}).status_code == 200
     assert {httpx.get(base + path).status_code for path in ("/health", "/ready")} == {200}
 
 
@@ -260,7 +260,7 @@ def test_open_to_all_is_warned_of_and_keys_must_be_there(model_folder: Path, tmp
     process = start(write_job(tmp_path, model_folder, host="0.0.0.0", api_keys=str(tmp_path / "none")))
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2 and "API keys cannot be read" in errors
-    small = {"slots": 1, "max_length": 16, "decode_steps": 1}
+    small: dict[str, Any] = {"slots": 1, "max_length": 16, "decode_steps": 1}
     process = start(write_job(tmp_path, model_folder, host="0.0.0.0", **small))
     served = await_ready(process, tmp_path / "out")
     assert httpx.get(f"http://127.0.0.1:{served.port}/health", headers={"host": "any.example"}).status_code == 200

@@ -34,7 +34,7 @@ def conversations(count: int) -> list[tuple[np.ndarray, np.ndarray]]:
 
 def packed(parts: list[tuple[np.ndarray, np.ndarray]]) -> PackedRow:
     ids, masks = zip(*parts, strict=True)
-    return PackedRow(np.concatenate(ids), np.concatenate(masks), tuple(len(each) for each in ids))
+    return PackedRow(np.concatenate(ids), np.concatenate(masks), np.array([len(each) for each in ids]))
 
 
 @pytest.fixture(scope="session")
