@@ -73,7 +73,7 @@ def serving_mesh(tp: int | Literal["auto"], replicate: str, spec: DecoderSpec) -
     """A mesh that spreads heads over the first `tp` devices, or as many as are valid; None: one device."""
     devices = jax.devices()
     if tp == "auto":
-        tp = max(n for n in _valid(spec, replicate) if n <= len(devices))
+        tp = max(_valid(spec, replicate, len(devices)))
         if tp < len(devices):
             log(f"tp = {tp} is the most that this model's sizes allow: {len(devices) - tp} devices stay idle")
     if tp > len(devices):
@@ -101,10 +101,15 @@ def undivided(spec: DecoderSpec, tp: int) -> list[tuple[str, str, int]]:
     return [*found, ("v", "vocab_size", spec.vocab)] if spec.vocab % tp else found
 
 
+def _binding(spec: DecoderSpec, tp: int, replicate: str) -> list[tuple[str, str, int]]:
+    """Of what tp does not divide, what may not be replicated."""
+    allowed = {"none": "", "kv": "k", "all": "nkfv"}[replicate]
+    return [limit for limit in undivided(spec, tp) if limit[0] not in allowed]
+
+
 def check_tp(spec: DecoderSpec, tp: int, replicate: str, section: str = "hardware") -> None:
     """Raises UserError naming the sizes of `spec` that tp does not divide and that may not be replicated."""
-    allowed = {"none": "", "kv": "k", "all": "nkfv"}[replicate]
-    binding = [limit for limit in undivided(spec, tp) if limit[0] not in allowed]
+    binding = _binding(spec, tp, replicate)
     if not binding:
         return
     _, key, size = next((limit for limit in binding if limit[0] != "k"), binding[0])
@@ -116,10 +121,10 @@ def check_tp(spec: DecoderSpec, tp: int, replicate: str, section: str = "hardwar
     raise UserError(what, where="hardware.mesh.tp" if section == "hardware" else f"{section}.tp", fix=fix)
 
 
-def _valid(spec: DecoderSpec, replicate: str) -> list[int]:
-    allowed = {"none": "", "kv": "k", "all": "nkfv"}[replicate]
-    most = max(layer.heads for layer in spec.layers)
-    return [tp for tp in range(1, most + 1) if all(limit[0] in allowed for limit in undivided(spec, tp))]
+def _valid(spec: DecoderSpec, replicate: str, most: int = 1024) -> list[int]:
+    """Every tp up to `most`, and to the number of heads."""
+    heads = max(layer.heads for layer in spec.layers)
+    return [tp for tp in range(1, min(heads, most) + 1) if not _binding(spec, tp, replicate)]
 
 
 def auto_mesh(
@@ -130,7 +135,7 @@ def auto_mesh(
         return {"fsdp": devices}, "weights and batch over all devices"
     for fsdp in (n for n in range(devices, 0, -1) if devices % n == 0):
         tp = devices // fsdp
-        if spec.width % fsdp or (batch_size or fsdp) % fsdp or (tp > 1 and tp not in _valid(spec, replicate)):
+        if spec.width % fsdp or (batch_size or fsdp) % fsdp or (tp > 1 and tp not in _valid(spec, replicate, devices)):
             continue
         divided = f"hidden_size {spec.width}" + (f" and a batch of {batch_size}" if batch_size else "")
         why = f"fsdp = {fsdp} is the most that divides {divided}"
