@@ -50,7 +50,7 @@ class Loop:
 
     def __init__(self, setup: Setup, out: Path):
         self.setup, self.config, self.batches = setup, setup.config, setup.batches
-        self.checkpoints = Checkpoints(out / "checkpoints", self.config.keep_checkpoints)
+        self.checkpoints = Checkpoints(out / "checkpoints", self.config.keep_checkpoints, setup.settings)
         self.path = out / "log.jsonl"
 
     def run(self) -> None:

@@ -208,7 +208,12 @@ REFUSED = [
     ("gemma4 experts", {"num_hidden_layers": None}, "cannot be", "config.json"),
     ("qwen3", {"num_hidden_layers": True}, "whole number", "num_hidden_layers = True"),
     ("gemma3", {"query_pre_attn_scalar": "24"}, "must be a positive number", "query_pre_attn_scalar = 24"),
-    ("llama", {"rope_parameters": {"rope_theta": "1e4"}}, "must be a positive number", "rope_parameters.rope_theta = 1e4"),
+    (
+        "llama",
+        {"rope_parameters": {"rope_theta": "1e4"}},
+        "must be a positive number",
+        "rope_parameters.rope_theta = 1e4",
+    ),
     ("llama", {"rope_parameters": 7}, "must be an object", "rope_parameters = 7"),
     ("gemma4 experts", {"layer_types": ["full_attention"]}, "names 1 layers", "layer_types"),
     ("gemma4 experts", {"layer_types": ["half_attention"] * 3}, "list of layer types", "layer_types"),
