@@ -16,7 +16,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 from datasets import Dataset, disable_progress_bars
 from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig, SFTTrainer  # pyright: ignore[reportMissingImports]
 
 
 def conversation(row: dict[str, str]) -> dict[str, Any]:
@@ -41,8 +41,9 @@ def main() -> None:
     tokenizer.chat_template = template
     with open(rows) as f:
         dataset = Dataset.from_list([conversation(json.loads(line)) for line in f])
-    tiny = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    model = Qwen3ForCausalLM(Qwen3Config(vocab_size=len(tokenizer), num_key_value_heads=1, head_dim=16, **tiny))
+    tiny: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "head_dim": 16}
+    tiny |= {"vocab_size": len(tokenizer), "num_attention_heads": 2, "num_key_value_heads": 1}
+    model = Qwen3ForCausalLM(Qwen3Config(**tiny))
     with tempfile.TemporaryDirectory() as out:
         config = SFTConfig(
             output_dir=out,

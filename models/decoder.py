@@ -47,7 +47,7 @@ class Decoder(nnx.Module):
     """`params` maps the table's paths to arrays; `stacked` says which of its two forms they are in.
 
     Variables of type `trained` (nnx.LoRAParam, or nnx.Param for all) are scanned over. `mesh` (None: one device) is
-    where the decoder runs, from which its products and its attention take their form.
+    where `params` lie, from which products and attention take their form: that of another mesh is right, and slow.
     """
 
     unembed: nnx.Param[jax.Array]
@@ -57,8 +57,9 @@ class Decoder(nnx.Module):
         spec: DecoderSpec,
         params: Mapping[str, jax.Array | Quantized],
         stacked: bool,
+        *,
+        mesh: Mesh | None,
         trained: type = nnx.LoRAParam,
-        mesh: Mesh | None = None,
         attention: AttentionName = "auto",
     ):
         self.spec = spec

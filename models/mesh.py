@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
+from jax.experimental.mesh_utils import create_device_mesh
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from common.errors import UserError
@@ -48,21 +49,31 @@ def make_mesh(hardware: HardwareConfig, spec: DecoderSpec | None = None, batch_s
 
 
 def laid_out(shape: Sequence[int], devices: list[Any]) -> Mesh:
-    """Over the real topology, where neighbours on an axis are neighbours in the slice; as listed where JAX has no such
-    layout: devices that make no cuboid (three of a slice), an axis that no product of the slice's own gives."""
-    kinds = (AxisType.Auto,) * len(AXES)
-    try:
-        return jax.make_mesh(shape, AXES, axis_types=kinds, devices=devices)
-    except (AssertionError, NotImplementedError):
-        log("mesh: the slice has no layout of this shape, devices stand as JAX lists them")
-        return Mesh(np.asarray(devices).reshape(shape), AXES, axis_types=kinds)
+    """Over the real topology, where neighbours on an axis are neighbours in the slice; as JAX lists them where the
+    devices fill no box of it (three of four, several slices)."""
+    if fill_a_box(devices):
+        placed = create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    else:
+        log("mesh: these devices fill no box of the slice, they stand as JAX lists them")
+        placed = np.asarray(devices).reshape(shape)
+    return Mesh(placed, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def fill_a_box(devices: Sequence[Any]) -> bool:
+    """Whether each place between the outermost coordinates is that of one device, as JAX's layout of a TPU slice
+    asserts; other devices have no coordinates, and no layout to fail."""
+    if devices[0].platform != "tpu":
+        return True
+    places = [(*device.coords, device.core_on_chip) for device in devices]
+    box = math.prod(max(along) - min(along) + 1 for along in zip(*places, strict=True))
+    return box == len(set(places)) == len(devices)
 
 
 def serving_mesh(tp: int | Literal["auto"], replicate: str, spec: DecoderSpec) -> Mesh | None:
     """A mesh that spreads heads over the first `tp` devices, or as many as are valid; None: one device."""
     devices = jax.devices()
     if tp == "auto":
-        tp = max(n for n in _valid(spec, replicate) if n <= len(devices))
+        tp = max(_valid(spec, replicate, len(devices)))
         if tp < len(devices):
             log(f"tp = {tp} is the most that this model's sizes allow: {len(devices) - tp} devices stay idle")
     if tp > len(devices):
@@ -90,10 +101,15 @@ def undivided(spec: DecoderSpec, tp: int) -> list[tuple[str, str, int]]:
     return [*found, ("v", "vocab_size", spec.vocab)] if spec.vocab % tp else found
 
 
+def _binding(spec: DecoderSpec, tp: int, replicate: str) -> list[tuple[str, str, int]]:
+    """Of what tp does not divide, what may not be replicated."""
+    allowed = {"none": "", "kv": "k", "all": "nkfv"}[replicate]
+    return [limit for limit in undivided(spec, tp) if limit[0] not in allowed]
+
+
 def check_tp(spec: DecoderSpec, tp: int, replicate: str, section: str = "hardware") -> None:
     """Raises UserError naming the sizes of `spec` that tp does not divide and that may not be replicated."""
-    allowed = {"none": "", "kv": "k", "all": "nkfv"}[replicate]
-    binding = [limit for limit in undivided(spec, tp) if limit[0] not in allowed]
+    binding = _binding(spec, tp, replicate)
     if not binding:
         return
     _, key, size = next((limit for limit in binding if limit[0] != "k"), binding[0])
@@ -105,10 +121,10 @@ def check_tp(spec: DecoderSpec, tp: int, replicate: str, section: str = "hardwar
     raise UserError(what, where="hardware.mesh.tp" if section == "hardware" else f"{section}.tp", fix=fix)
 
 
-def _valid(spec: DecoderSpec, replicate: str) -> list[int]:
-    allowed = {"none": "", "kv": "k", "all": "nkfv"}[replicate]
-    most = max(layer.heads for layer in spec.layers)
-    return [tp for tp in range(1, most + 1) if all(limit[0] in allowed for limit in undivided(spec, tp))]
+def _valid(spec: DecoderSpec, replicate: str, most: int = 1024) -> list[int]:
+    """Every tp up to `most`, and to the number of heads."""
+    heads = max(layer.heads for layer in spec.layers)
+    return [tp for tp in range(1, min(heads, most) + 1) if not _binding(spec, tp, replicate)]
 
 
 def auto_mesh(
@@ -119,7 +135,7 @@ def auto_mesh(
         return {"fsdp": devices}, "weights and batch over all devices"
     for fsdp in (n for n in range(devices, 0, -1) if devices % n == 0):
         tp = devices // fsdp
-        if spec.width % fsdp or (batch_size or fsdp) % fsdp or (tp > 1 and tp not in _valid(spec, replicate)):
+        if spec.width % fsdp or (batch_size or fsdp) % fsdp or (tp > 1 and tp not in _valid(spec, replicate, devices)):
             continue
         divided = f"hidden_size {spec.width}" + (f" and a batch of {batch_size}" if batch_size else "")
         why = f"fsdp = {fsdp} is the most that divides {divided}"

@@ -34,22 +34,21 @@ def module_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imported(node: ast.AST, module: str, known: set[str]) -> list[str]:
+def imported(node: ast.Import | ast.ImportFrom, module: str, known: set[str]) -> list[str]:
     """Modules that an import statement names; `from a import b` is a.b where that is a module."""
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
-    if isinstance(node, ast.ImportFrom):
-        base = node.module or ""
-        if node.level:
-            above = module.split(".")[: -node.level]
-            base = ".".join([*above, *([node.module] if node.module else [])])
-        return [f"{base}.{alias.name}" if f"{base}.{alias.name}" in known else base for alias in node.names]
-    return []
+    base = node.module or ""
+    if node.level:
+        above = module.split(".")[: -node.level]
+        base = ".".join([*above, *([node.module] if node.module else [])])
+    return [f"{base}.{alias.name}" if f"{base}.{alias.name}" in known else base for alias in node.names]
 
 
 def imports(path: Path, known: set[str]) -> list[tuple[int, str]]:
     tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
-    return [(node.lineno, name) for node in ast.walk(tree) for name in imported(node, module_of(path), known)]
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    return [(node.lineno, name) for node in nodes for name in imported(node, module_of(path), known)]
 
 
 def inner_imports(tree: ast.AST, room: str) -> Iterator[int]:

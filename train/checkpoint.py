@@ -1,7 +1,8 @@
 """Checkpoints of a training run: Orbax writes them beside and renames; the latest few are kept.
 
-Each holds `trained` (flat: name -> array, what convert reads), `optimizer` and `loader` (the data iterator's state),
-so a run that was cut off continues bit for bit. One counts as saved when the digests of its files are on disk, too.
+Each holds `trained` (flat: name -> array, what convert reads), `optimizer`, `loader` (the data iterator's state) and
+`settings`: a run that was cut off continues bit for bit, or is told that it would not. One counts as saved when the
+digests of its files are on disk, too.
 """
 
 from pathlib import Path
@@ -20,10 +21,11 @@ from train.names import flat_names, with_values
 
 
 class Checkpoints:
-    def __init__(self, folder: Path, keep: int):
+    def __init__(self, folder: Path, keep: int, settings: dict[str, Any]):
+        """`settings`: JSON, what a run that goes on from here must have, too."""
         # None are removed by Orbax: it would do so before the new one counts as saved.
         options = ocp.CheckpointManagerOptions(max_to_keep=None, create=True, enable_async_checkpointing=False)
-        self.folder, self.keep = folder.absolute(), keep
+        self.folder, self.keep, self.settings = folder.absolute(), keep, settings
         self.saving = self.folder.with_name("checkpoint.saving")
         """Holds the step of a checkpoint that does not count yet."""
         self.manager = ocp.CheckpointManager(self.folder, options=options)
@@ -42,6 +44,7 @@ class Checkpoints:
                 trained=ocp.args.StandardSave(arrays[0]),
                 optimizer=ocp.args.StandardSave(arrays[1]),
                 loader=ocp.args.JsonSave(loader),
+                settings=ocp.args.JsonSave(self.settings),
             ),
         )
         self.manager.wait_until_finished()
@@ -54,11 +57,13 @@ class Checkpoints:
     def restore(self, trained: nnx.State, opt_state: Any) -> tuple[int, nnx.State, Any, dict[str, Any]] | None:
         """(step, trained, optimizer state, loader state) of the latest checkpoint, placed as the arguments are.
 
-        Raises UserError where it is damaged; one that was cut off while it was saved is removed.
+        Raises UserError where it is damaged, or naming the setting with which it was not begun; one that was cut off
+        while it was saved is removed.
         """
         step = self._latest()
         if step is None:
             return None
+        self._check_settings(step)
         abstract = (_abstract(flat_names(trained)), _abstract(_leaves(opt_state)))
         found = self.manager.restore(
             step,
@@ -90,6 +95,16 @@ class Checkpoints:
         except UserError as error:
             raise UserError(f"a damaged checkpoint: {error.what}", where=error.where, fix=error.fix) from None
         return steps[-1]
+
+    def _check_settings(self, step: int) -> None:
+        if not (self.folder / str(step) / "settings").is_dir():  # of an earlier version
+            return
+        args = ocp.args.Composite(settings=ocp.args.JsonRestore())
+        begun = self.manager.restore(step, args=args)["settings"]
+        for key in sorted(begun.keys() | self.settings.keys()):
+            if (was := begun.get(key)) != (now := self.settings.get(key)):
+                fix = "train with what it was begun with, or into another folder"
+                raise UserError(f"begun with {key} {was}, now it is {now}", where=str(self.folder), fix=fix)
 
     def close(self) -> None:
         self.manager.close()

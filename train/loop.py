@@ -1,7 +1,7 @@
-"""Steps from the last checkpoint to the end: batch, step, log, validate, save."""
+"""Steps from the last checkpoint to the end, or to a signal: batch, step, log, save, validate."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
@@ -15,10 +15,11 @@ from common.errors import UserError
 from common.progress import bar, log
 from train.checkpoint import Checkpoints
 from train.finite import check_loss, check_state
-from train.log import TrainingLog
+from train.log import TrainingLog, read_log
 from train.optimizer import schedule
 from train.setup import Setup
 from train.step import compile_step, start_state
+from train.stopping import Stop, noted
 
 VALIDATION_BATCHES = 50
 
@@ -26,21 +27,22 @@ VALIDATION_BATCHES = 50
 class Rate:
     """Tokens a second of the steps alone: what is validated or saved in between does not count."""
 
-    def __init__(self) -> None:
-        self.tokens, self.apart, self.since = 0, 0.0, time.monotonic()
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.tokens, self.apart, self.since = 0, 0.0, clock()
 
     def take(self) -> float:
         """The rate since it was last taken."""
-        now = time.monotonic()
+        now = self.clock()
         rate = self.tokens / max(now - self.since - self.apart, 1e-9)
         self.tokens, self.apart, self.since = 0, 0.0, now
         return rate
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        begin = time.monotonic()
+        begin = self.clock()
         yield
-        self.apart += time.monotonic() - begin
+        self.apart += self.clock() - begin
 
 
 class Loop:
@@ -48,7 +50,7 @@ class Loop:
 
     def __init__(self, setup: Setup, out: Path):
         self.setup, self.config, self.batches = setup, setup.config, setup.batches
-        self.checkpoints = Checkpoints(out / "checkpoints", self.config.keep_checkpoints)
+        self.checkpoints = Checkpoints(out / "checkpoints", self.config.keep_checkpoints, setup.settings)
         self.path = out / "log.jsonl"
 
     def run(self) -> None:
@@ -58,7 +60,12 @@ class Loop:
         learning_rate, rate = schedule(config, last), Rate()
         earlier: jax.Array | None = None
         opened = closing(self.checkpoints), closing(TrainingLog(self.path, done)), bar("train", last - done, "steps")
-        with opened[0], opened[1] as journal, opened[2] as progress:
+        with noted() as stop, opened[0], opened[1] as journal, opened[2] as progress:
+            if self.owes_validation(done):
+                with rate.paused():
+                    self.validate(trained, done, journal, stop)
+                if stop.asked is not None:
+                    return
             for step in range(done + 1, last + 1):
                 batch = next(batches)
                 check_supervised(batch, step)
@@ -70,20 +77,28 @@ class Loop:
                 earlier, note = metrics["loss"], ""
                 logs, saves, validates = (self.is_due(step, every) for every in self.intervals)
                 if logs or saves or validates:
-                    check_loss(metrics["loss"], step)
-                    check_loss(metrics["grad_norm"], step, "gradient's norm")
+                    check_metrics(metrics, step)
                 if logs:
                     line = {name: float(value) for name, value in metrics.items()}
                     line |= {"learning_rate": float(np.asarray(learning_rate(step - 1)))}
                     journal.write(step=step, tokens_per_second=(per_second := rate.take()), **line)
                     note = f"loss {line['loss']:.3f}, {per_second:.0f} tokens/s"
                 with rate.paused():
-                    if validates:
-                        self.validate(trained, step, journal)
                     if saves:
-                        check_state(trained, opt_state, f"after step {step}")
-                        self.checkpoints.save(step, trained, opt_state, batches.get_state())
+                        self.save(step, trained, opt_state, batches)
+                    if validates:
+                        self.validate(trained, step, journal, stop)
                 progress.advance(1, note)
+                if stop.asked is not None:
+                    if not saves:
+                        check_metrics(metrics, step)
+                        self.save(step, trained, opt_state, batches)
+                    log(f"train: {stop.asked.name}: step {step} is saved, the same command goes on from there")
+                    break
+
+    def save(self, step: int, trained: nnx.State, opt_state: Any, batches: Any) -> None:
+        check_state(trained, opt_state, f"after step {step}")
+        self.checkpoints.save(step, trained, opt_state, batches.get_state())
 
     @property
     def intervals(self) -> tuple[int, int, int | None]:
@@ -108,15 +123,22 @@ class Loop:
         log(f"train: resuming at step {done}")
         return done, trained, opt_state, batches
 
-    def validate(self, trained: nnx.State, step: int, journal: TrainingLog) -> None:
-        """Mean loss per supervised token over the validation rows (each at most once)."""
+    def owes_validation(self, done: int) -> bool:
+        """Whether the checkpoint of step `done` was saved, and its validation cut off."""
+        if done == 0 or not self.is_due(done, self.config.validate_every):
+            return False
+        return not any(line["step"] == done and "validation_loss" in line for line in read_log(self.path))
+
+    def validate(self, trained: nnx.State, step: int, journal: TrainingLog, stop: Stop) -> None:
+        """Mean loss per supervised token over the validation rows (each at most once); none where a signal comes."""
         if self.batches.count("validation") == 0:
             return
-        parts = [
-            self.setup.trainer.evaluate(trained, self.setup.frozen, self.batches.on_devices(batch))
-            for batch in islice(self.batches.open("validation", 0, epochs=1), VALIDATION_BATCHES)
-        ]
-        total, tokens = (sum(float(part[i]) for part in parts) for i in range(2))
+        total = tokens = 0.0
+        for batch in islice(self.batches.open("validation", 0, epochs=1), VALIDATION_BATCHES):
+            part = self.setup.trainer.evaluate(trained, self.setup.frozen, self.batches.on_devices(batch))
+            total, tokens = total + float(part[0]), tokens + float(part[1])
+            if stop.asked is not None:
+                return
         if not tokens:
             raise UserError(
                 f"the first {VALIDATION_BATCHES} batches of validation have no supervised token",
@@ -125,6 +147,11 @@ class Loop:
             )
         check_loss(total / tokens, step, "validation loss")
         journal.write(step=step, validation_loss=total / tokens)
+
+
+def check_metrics(metrics: dict[str, jax.Array], step: int) -> None:
+    check_loss(metrics["loss"], step)
+    check_loss(metrics["grad_norm"], step, "gradient's norm")
 
 
 def check_supervised(batch: dict[str, np.ndarray], step: int) -> None:

@@ -76,6 +76,17 @@ class Setup:
     base_digest: str | None
     """None where training starts from random weights."""
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a run must not change while it goes on: all that its result depends on, but for the data's content."""
+        named = self.config.model_dump(mode="json", exclude=set(FREE))
+        return {**named, "steps": self.steps, "base_digest": self.base_digest}
+
+
+FREE = ("epochs", "log_every", "validate_every", "checkpoint_every", "keep_checkpoints")
+FREE += ("attention", "remat", "scan_layers")
+"""Options whose change leaves a run's result what it is, rounding aside; `epochs` is in `steps`."""
+
 
 def prepare(config: TrainConfig, inputs: TrainInputs) -> Setup:
     """Everything that is loaded and checked before the first step. Raises UserError for what a run would trip over."""

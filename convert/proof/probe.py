@@ -87,7 +87,7 @@ def _program(spec: DecoderSpec, table: list[Leaf], length: int) -> Any:
             for leaf in table
         }
         positions = jnp.arange(length, dtype=jnp.int32)[None]
-        return Decoder(spec, params, stacked=True)(tokens, positions, segments)[0]
+        return Decoder(spec, params, stacked=True, mesh=None)(tokens, positions, segments)[0]
 
     compiled = jax.jit(logits)
 

@@ -58,10 +58,10 @@ def spec_of(config: Mapping[str, Any], folder: str, tensors: Callable[[], Iterab
             text = config["text_config"]
             if not isinstance(text, dict):
                 raise UserError("text_config must be an object", where=f"{folder}/config.json")
+            text = {"tie_word_embeddings": config.get("tie_word_embeddings", True), **text}
             check_types(text)
-            tied = {"tie_word_embeddings": config.get("tie_word_embeddings", True)}
             carried = tuple(f"{start}{sense}" for start in ("model.", "") for sense in SENSES)
-            return check(MULTIMODAL[kind]({**tied, **text}, _prefix(tensors()), carried))
+            return check(MULTIMODAL[kind](text, _prefix(tensors()), carried))
     except KeyError as error:
         raise UserError(f"config.json lacks {error}", where=f"{folder}/config.json") from None
     except (TypeError, IndexError) as error:

@@ -74,7 +74,7 @@ def _lender(config: Mapping[str, Any], i: int) -> int | None:
     if i < first:
         return None
     types = config["layer_types"]
-    if types[i] not in types[:first]:
+    if types[i] not in types[: max(first, 0)]:
         raise UserError(
             f"layer {i} has no earlier {types[i]} layer to borrow keys from",
             where=where("num_kv_shared_layers", config["num_kv_shared_layers"]),

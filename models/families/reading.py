@@ -9,6 +9,8 @@ from models.spec import Activation, DecoderSpec, Rope, Stretch
 ACTIVATIONS: dict[str, Activation] = {"gelu_pytorch_tanh": "gelu", "silu": "silu"}
 DIVISORS = ("num_attention_heads", "sliding_window_pattern")
 """Sizes that a family divides by while it reads."""
+MOST_LAYERS = 10_000
+"""Each has a spec of its own: more would take the memory before a tensor is missed."""
 WHOLE = (
     *DIVISORS,
     "vocab_size",
@@ -41,6 +43,19 @@ NUMBERS = (
     "high_freq_factor",
     "original_max_position_embeddings",
 )
+SMALLEST = 1e-30
+"""With its inverse, bounds between which powers and quotients stay in float32."""
+LARGEST = 1 << 31
+"""No axis is longer, and int32 counts to it."""
+FLAGS = (
+    "attention_bias",
+    "attention_k_eq_v",
+    "enable_moe_block",
+    "mlp_bias",
+    "tie_word_embeddings",
+    "use_double_wide_mlp",
+    "use_sliding_window",
+)
 OBJECTS = ("rope_parameters", "rope_scaling", "per_layer_config", "full_attention", "sliding_attention")
 LAYER_TYPES = ("full_attention", "sliding_attention")
 
@@ -62,12 +77,16 @@ def check_types(config: Mapping[str, Any], path: str = "") -> None:
         at, number = where(f"{path}{key}", value), isinstance(value, int | float) and not isinstance(value, bool)
         if value is None:
             continue
-        if key in WHOLE and not (number and isinstance(value, int)):
-            raise UserError("must be a whole number", where=at)
+        if key in WHOLE and not (number and isinstance(value, int) and abs(value) < LARGEST):
+            raise UserError(f"must be a whole number below {LARGEST}", where=at)
         if key in DIVISORS and value < 1:
             raise UserError("must be a positive whole number", where=at)
-        if key in NUMBERS and not number:
-            raise UserError("must be a number", where=at)
+        if key == "num_hidden_layers" and value > MOST_LAYERS:
+            raise UserError(f"is more than {MOST_LAYERS} layers", where=at)
+        if key in NUMBERS and not (number and SMALLEST < value < 1 / SMALLEST):
+            raise UserError("must be a positive number that float32 can hold", where=at)
+        if key in FLAGS and not isinstance(value, bool):
+            raise UserError("must be true or false", where=at)
         if key in OBJECTS:
             if not isinstance(value, dict):
                 raise UserError("must be an object", where=at)
@@ -104,6 +123,8 @@ def rope(parameters: Mapping[str, Any], head_dim: int, key: str = "rope_paramete
         return Rope(theta, half, parameters["factor"])
     if kind == "proportional":
         share = parameters.get("partial_rotary_factor", 1.0)
+        if share > 1:
+            raise UserError("must be at most 1", where=where(f"{key}.partial_rotary_factor", share))
         return Rope(theta, int(share * head_dim // 2), parameters.get("factor", 1.0))
     if kind == "llama3":
         names = ("low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
@@ -130,7 +151,14 @@ def one_rope(config: Mapping[str, Any], head_dim: int, theta: float, positions: 
 def check(spec: DecoderSpec) -> DecoderSpec:
     """The spec, when its sizes can be. Raises UserError naming the key and the layer."""
     _positive({"vocab_size": spec.vocab, "hidden_size": spec.width, "num_hidden_layers": len(spec.layers)}.items(), "")
+    if (own := spec.per_layer_input) is not None:
+        _positive({"hidden_size_per_layer_input": own.dim, "vocab_size_per_layer_input": own.vocab}.items(), "")
     for i, layer in enumerate(spec.layers):
+        if layer != (first := spec.of_kind(layer.kind)):
+            raise UserError(
+                f"layers {spec.layers.index(first)} and {i} are of one type and differ: this is not supported",
+                where="config.json: per_layer_config",
+            )
         sizes = {
             "num_attention_heads": layer.heads,
             "num_key_value_heads": layer.kv_heads,
@@ -144,6 +172,8 @@ def check(spec: DecoderSpec) -> DecoderSpec:
                 "top_k_experts": experts.top_k,
                 "moe_intermediate_size": experts.dim,
             }
+            if experts.top_k > experts.count:
+                raise UserError("are more than num_experts", where=where("top_k_experts", experts.top_k))
         _positive(sizes.items(), f" (layer {i})")
         if layer.heads % layer.kv_heads or layer.head_dim % 2:
             raise UserError(
@@ -156,5 +186,5 @@ def check(spec: DecoderSpec) -> DecoderSpec:
 
 def _positive(sizes: Iterable[tuple[str, Any]], layer: str) -> None:
     for key, value in sizes:
-        if not isinstance(value, int) or value < 1:
+        if type(value) is not int or value < 1:
             raise UserError("must be a positive whole number", where=where(key, value) + layer)

@@ -42,4 +42,4 @@ def abstract_decoder(
         )
 
     values = {leaf.path: weight(leaf) for leaf in rows(spec, stacked)}
-    return Decoder(spec, values, stacked, trained, mesh, attention)
+    return Decoder(spec, values, stacked, mesh=mesh, trained=trained, attention=attention)

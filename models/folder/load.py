@@ -72,7 +72,7 @@ def random_decoder(spec: DecoderSpec, dtype: str, seed: int, mesh: Mesh, attenti
     table = rows(spec, stacked=True)
     values = random_params(spec, dtype, seed)
     placed = {leaf.path: jax.device_put(values[leaf.path], weight_sharding(mesh, leaf)) for leaf in table}
-    return Decoder(spec, placed, stacked=True, trained=nnx.Param, mesh=mesh, attention=attention)
+    return Decoder(spec, placed, stacked=True, mesh=mesh, trained=nnx.Param, attention=attention)
 
 
 def random_params(spec: DecoderSpec, dtype: str, seed: int) -> dict[str, jax.Array]:

@@ -138,7 +138,7 @@ def test_an_adapter_that_peft_made_merges_as_peft_merges_it(
     for key, parameter in adapted.named_parameters():
         if "lora_B" in key:
             torch.nn.init.normal_(parameter, std=0.1)
-    adapted.save_pretrained(tmp_path / "theirs")
+    adapted.save_pretrained(str(tmp_path / "theirs"))
     out = tmp_path / "out"
     out.mkdir()
     metrics = run(ConvertConfig(), ConvertInputs(base=str(made.base), adapter=str(tmp_path / "theirs")), out)

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,7 +54,8 @@ def test_without_base_weights_the_configuration_gives_the_type(make_base, make_f
     (base / "model.safetensors").unlink()
     adapter, other = make_full(base, dtype)
     out, _ = convert(base, adapter)
-    model, info = AutoModelForCausalLM.from_pretrained(out / "model", dtype="auto", output_loading_info=True)
+    loaded: Any = AutoModelForCausalLM.from_pretrained(out / "model", dtype="auto", output_loading_info=True)
+    model, info = loaded
     assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     trained = load_file(other / "model.safetensors")
     state = model.state_dict()

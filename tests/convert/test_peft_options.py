@@ -59,7 +59,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         for name, value in model.named_parameters():
             if "lora_B" in name:
                 value.normal_(std=0.1)
-    model.save_pretrained(folder / "adapter")
+    model.save_pretrained(str(folder / "adapter"))
     return folder / "base", folder / "adapter"
 
 

@@ -46,7 +46,9 @@ def large(make_base, make_adapter) -> tuple[Path, Path]:
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_interrupted_run_leaves_nothing_that_looks_complete_and_the_next_one_is_whole(large, convert, tmp_path, how):
+def test_interrupted_run_leaves_nothing_that_looks_complete_and_the_next_one_is_whole(
+    large: tuple[Path, Path], convert, tmp_path: Path, how: signal.Signals
+):
     out = tmp_path / "interrupted"
     process = start(*large, out)
     while process.poll() is None and not (out / "model" / "model.safetensors.partial").exists():

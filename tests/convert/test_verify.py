@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ def test_effect_of_a_target_is_the_logits_movement_when_it_alone_is_merged(prove
     base, out, _, proof = proved("float32")
     row = next(row for row in proof["targets"] if (row["target"], row["layer"]) == ("o", 2))
     name = "model.layers.2.self_attn.o_proj.weight"
-    alone = {name.replace(".", "/"): load_file(out / "model" / "model.safetensors")[name]}
+    alone: dict[str, Any] = {name.replace(".", "/"): load_file(out / "model" / "model.safetensors")[name]}
     moved = logits(base, **alone) - logits(base)
     assert row["effective"] == pytest.approx(np.sqrt(np.mean(moved**2)), rel=1e-3)
     assert all(row["effective"] > 0 and not row["flags"] for row in proof["targets"])

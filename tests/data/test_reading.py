@@ -110,7 +110,7 @@ def test_a_restart_at_any_step_sees_the_rest_exactly(prepare: Prepare, tmp_path:
 def test_unpacked_batches_are_as_long_as_the_bucket_they_need(prepare: Prepare, tmp_path: Path) -> None:
     figures = prepare(str(ROWS), limit=60, max_length=384, packing="none")
     assert tuple(figures["buckets"]) == buckets_of(384) == (128, 256, 384)
-    options = {"batch_size": 2, "max_length": 384, "seed": 1, "epochs": 1}
+    options: Any = {"batch_size": 2, "max_length": 384, "seed": 1, "epochs": 1}
     padded = list(open_batches(tmp_path / "out" / "train", **options))
     bucketed = list(open_batches(tmp_path / "out" / "train", **options, buckets=buckets_of(384)))
     rooms = {batch["tokens"].shape[1] for batch in bucketed}

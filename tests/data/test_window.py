@@ -111,7 +111,7 @@ def test_the_stage_cuts_documents(rows_file: RowsFile, prepare: Prepare, tokeniz
     figures = prepare(path, form="text", max_length=128, overflow="window", packing="none", validation=0.3, seed=2)
     tokenizer = load_tokenizer(tokenizer_folder)
     sides = [
-        [tokenizer.decode(row.ids.tolist()) for row in read_rows(tmp_path / "out" / side)]
+        [str(tokenizer.decode(row.ids.tolist())) for row in read_rows(tmp_path / "out" / side)]
         for side in ("train", "validation")
     ]
     assert sides[0]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -33,8 +34,8 @@ def make_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tupl
         if pattern not in made:
             torch.manual_seed(0)
             layers = PATTERNS[pattern]
-            config = Gemma4TextConfig(**SHAPE | {"num_hidden_layers": len(layers), "layer_types": layers})
-            model = Gemma4ForCausalLM(config).eval()
+            shape: dict[str, Any] = {**SHAPE, "num_hidden_layers": len(layers), "layer_types": layers}
+            model = Gemma4ForCausalLM(Gemma4TextConfig(**shape)).eval()
             with torch.no_grad():
                 for name, value in (*model.named_parameters(), *model.named_buffers()):
                     if "norm" in name:

@@ -36,14 +36,14 @@ def compare(
     for fsdp, tp in meshes:
         mesh = make_mesh(HardwareConfig(mesh={"fsdp": fsdp, "tp": tp}, replicate=replicate), spec)
         _, params = load_params(folder, "float32", True, mesh, weights)
-        full = {path: value for path, value in params.items() if not isinstance(value, Quantized)}
+        full: dict[str, Any] = {path: value for path, value in params.items() if not isinstance(value, Quantized)}
         for leaf in rows(spec, True):
             if leaf.path in full:
                 assert full[leaf.path].sharding == weight_sharding(mesh, leaf), leaf.path
         placed[f"{fsdp},{tp}"] = {path: list(value.sharding.spec) for path, value in full.items()}
         spread = [v.codes.sharding for v in params.values() if isinstance(v, Quantized)]
         assert not any(place.is_fully_replicated for place in spread)
-        got = Decoder(spec, params, True)(tokens, positions, segments)
+        got = Decoder(spec, params, True, mesh=mesh)(tokens, positions, segments)
         apart[f"{fsdp},{tp}"] = float(np.abs(np.asarray(got) - np.asarray(want)).max())
     return {"apart": apart, "placed": placed, "scale": float(jnp.abs(want).max())}
 

@@ -54,7 +54,7 @@ class Case(NamedTuple):
     def decoder(self, stacked: bool) -> Decoder:
         spec, checkpoint = self.spec, WeightFiles(str(self.folder))
         arrays = {leaf.path: jnp.asarray(from_hf(leaf, checkpoint.read)) for leaf in rows(spec, stacked)}
-        return Decoder(spec, arrays, stacked)
+        return Decoder(spec, arrays, stacked, mesh=None)
 
 
 @pytest.fixture(scope="session")
@@ -207,8 +207,13 @@ REFUSED = [
     ("qwen3", {"hidden_size": None}, "positive whole number", "hidden_size = None"),
     ("gemma4 experts", {"num_hidden_layers": None}, "cannot be", "config.json"),
     ("qwen3", {"num_hidden_layers": True}, "whole number", "num_hidden_layers = True"),
-    ("gemma3", {"query_pre_attn_scalar": "24"}, "must be a number", "query_pre_attn_scalar = 24"),
-    ("llama", {"rope_parameters": {"rope_theta": "1e4"}}, "must be a number", "rope_parameters.rope_theta = 1e4"),
+    ("gemma3", {"query_pre_attn_scalar": "24"}, "must be a positive number", "query_pre_attn_scalar = 24"),
+    (
+        "llama",
+        {"rope_parameters": {"rope_theta": "1e4"}},
+        "must be a positive number",
+        "rope_parameters.rope_theta = 1e4",
+    ),
     ("llama", {"rope_parameters": 7}, "must be an object", "rope_parameters = 7"),
     ("gemma4 experts", {"layer_types": ["full_attention"]}, "names 1 layers", "layer_types"),
     ("gemma4 experts", {"layer_types": ["half_attention"] * 3}, "list of layer types", "layer_types"),

@@ -1,6 +1,8 @@
 """The mesh: what tp must divide is named before loading; on eight virtual devices the logits are the same."""
 
+import itertools
 import json
+import math
 import os
 import subprocess
 import sys
@@ -152,7 +154,7 @@ def test_auto_where_nothing_fits(spec: DecoderSpec) -> None:
 def test_a_product_that_is_not_the_device_count(spec: DecoderSpec) -> None:
     for mesh in ({"fsdp": 3}, {"fsdp": 2, "tp": 2}):
         with pytest.raises(UserError, match="places, but there are") as error:
-            make_mesh(HardwareConfig(mesh=mesh), spec)
+            make_mesh(HardwareConfig.model_validate({"mesh": mesh}), spec)
         assert error.value.where == "hardware.mesh"
 
 
@@ -175,13 +177,34 @@ class Chip:
         (2, 8, (1, 2, 4), [0, 1, 2, 3, 7, 6, 5, 4]),
         (2, 4, (1, 1, 4), [0, 1, 3, 2]),
         (2, 3, (1, 1, 3), [0, 1, 2]),
-        (4, 16, (1, 2, 8), list(range(16))),
+        (4, 16, (1, 2, 8), [0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15]),
     ],
-    ids=["rings", "a ring of four", "no cuboid", "no such axis"],
+    ids=["rings", "a ring of four", "no box", "half an axis of the slice"],
 )
 def test_devices_stand_by_the_slice_or_as_listed(
     wide: int, taken: int, shape: tuple[int, int, int], order: list[int]
 ) -> None:
-    """`wide` chips in a row: neighbours along an axis are neighbours in the slice, where there is such a layout."""
+    """`wide` chips in a row: an axis of the mesh is a ring, or a box of neighbours, where they fill a box."""
     chips = [Chip(i, (i % wide, i // wide, 0)) for i in range(16)]
     assert [chip.id for chip in laid_out(shape, chips[:taken]).devices.flat] == order
+
+
+@pytest.mark.parametrize(
+    "kind", ["TPU v3", "TPU v4", "TPU v5 lite", "TPU v5p", "TPU v6 lite", "TPU7x", "TPU of a later day"]
+)
+@pytest.mark.parametrize("wide", [(2, 2), (4, 1), (4, 4), (3, 2)])
+def test_every_shape_of_every_part_of_a_slice_is_laid_out(kind: str, wide: tuple[int, int]) -> None:
+    x, y = wide
+    cores = 2 if kind in ("TPU v3", "TPU7x") else 1
+    places = [(i // cores % x, i // cores // x % y, i // cores // x // y) for i in range(16)]
+    chips = [Chip(i, place, kind, core_on_chip=i % cores) for i, place in enumerate(places)]
+    for taken in range(1, 17):
+        for shape in itertools.product(*[[n for n in range(1, taken + 1) if taken % n == 0]] * 3):
+            if math.prod(shape) == taken:
+                placed = laid_out(shape, chips[:taken]).devices
+                assert placed.shape == shape and sorted(chip.id for chip in placed.flat) == list(range(taken))
+
+
+def test_several_slices_stand_as_listed() -> None:
+    chips = [Chip(i, (i % 2, i % 4 // 2, 0), slice_index=i // 4) for i in range(8)]
+    assert [chip.id for chip in laid_out((2, 1, 4), chips).devices.flat] == list(range(8))

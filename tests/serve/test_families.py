@@ -3,6 +3,7 @@
 import json
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ ALWAYS = {"gemma4 E2B"}
 )
 def test_echoed_logprobs(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "model"
-    model = build(name)
+    model: Any = build(name)
     model.save_pretrained(folder)
     write_tokenizer(folder)
     process = start(write_job(tmp_path, folder, slots=2, max_length=64, decode_steps=4))

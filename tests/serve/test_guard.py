@@ -92,7 +92,7 @@ def test_keys_open_all_but_health(strict: Server) -> None:
             assert refused.status_code == 401 and refused.headers["www-authenticate"] == "Bearer"
             assert refused.json()["error"]["code"] == "invalid_api_key"
     for key in KEYS:
-        assert httpx.get(f"{base}/v1/models", headers={"authorization": f"Bearer {key}".encode()}).status_code == 200
+        assert httpx.get(f"{base}/v1/models", headers={b"authorization": f"Bearer {key}".encode()}).status_code == 200
     assert {httpx.get(base + path).status_code for path in ("/health", "/ready")} == {200}
 
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def conversations(count: int) -> list[tuple[np.ndarray, np.ndarray]]:
 
 def packed(parts: list[tuple[np.ndarray, np.ndarray]]) -> PackedRow:
     ids, masks = zip(*parts, strict=True)
-    return PackedRow(np.concatenate(ids), np.concatenate(masks), tuple(len(each) for each in ids))
+    return PackedRow(np.concatenate(ids), np.concatenate(masks), np.array([len(each) for each in ids]))
 
 
 @pytest.fixture(scope="session")
@@ -55,15 +56,19 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def job(base: Path, data: Path, tmp_path: Path) -> Callable[..., tuple[Path, Path]]:
+def job(job_in: Callable[..., tuple[Path, Path]], tmp_path: Path) -> Callable[..., tuple[Path, Path]]:
     """Write a job file; gives it and its output folder."""
+    return partial(job_in, tmp_path)
 
-    def make(name: str, hardware: dict[str, Any] | None = None, **config: Any) -> tuple[Path, Path]:
-        out = tmp_path / name
+
+@pytest.fixture(scope="session")
+def job_in(base: Path, data: Path) -> Callable[..., tuple[Path, Path]]:
+    def make(folder: Path, name: str, hardware: dict[str, Any] | None = None, **config: Any) -> tuple[Path, Path]:
+        out = folder / name
         out.mkdir()
         defaults = {"steps": 6, "batch_size": 4, "log_every": 1, "checkpoint_every": 2, "warmup_steps": 1}
         lora = {"rank": 2, "alpha": 4}
-        path = tmp_path / f"{name}.json"
+        path = folder / f"{name}.json"
         inputs = {"model": str(base), "data": str(data), "hardware": hardware or {}}
         content = {"config": {**defaults, "lora": lora, **config}, "inputs": inputs, "out": str(out)}
         path.write_text(json.dumps(content))
@@ -72,7 +77,7 @@ def job(base: Path, data: Path, tmp_path: Path) -> Callable[..., tuple[Path, Pat
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def start() -> Callable[..., subprocess.Popen[str]]:
     def run(job: Path, devices: int = 1) -> subprocess.Popen[str]:
         env = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}

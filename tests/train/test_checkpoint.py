@@ -10,7 +10,7 @@ import optax
 import pytest
 from flax import nnx
 
-from common.digests.saved import DIGESTS
+from common.digests.saved import DIGESTS, write_digests
 from common.errors import UserError
 from convert.adapters.orbax import read_trained
 from convert.config import ConvertConfig
@@ -36,12 +36,13 @@ def state(fill: float) -> nnx.State:
 
 
 OPTIMIZER = optax.adam(0.1)
+SETTINGS = {"rank": 2, "targets": ["q"], "weights": None}
 
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     """Steps 2 to 6, of which two are kept."""
-    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2)
+    checkpoints = Checkpoints(tmp_path / "checkpoints", 2, SETTINGS)
     for step in (2, 4, 6):
         checkpoints.save(step, state(step), OPTIMIZER.init(state(step)), {"at": step})
     checkpoints.close()
@@ -50,7 +51,7 @@ def saved(tmp_path: Path) -> Path:
 
 def restored(folder: Path) -> tuple[int, float] | None:
     """Step and first value of what a new run begins from."""
-    found = Checkpoints(folder, keep=2).restore(state(0.0), OPTIMIZER.init(state(0.0)))
+    found = Checkpoints(folder, 2, SETTINGS).restore(state(0.0), OPTIMIZER.init(state(0.0)))
     return None if found is None else (found[0], float(flat_names(found[1])["q.lora_a"][0, 0]))
 
 
@@ -77,6 +78,17 @@ def test_damage_is_refused_by_name_and_said_how_to_go_on(saved: Path, tmp_path: 
         assert (copy / "6").is_dir(), "nothing is deleted"
         shutil.rmtree(copy / "6")
         assert restored(copy) == (4, 4.0)
+
+
+@pytest.mark.parametrize("key", [*SETTINGS, "added"])
+def test_another_setting_is_refused_by_name(saved: Path, key: str) -> None:
+    with pytest.raises(UserError, match=f"begun with {key} .*, now it is other") as told:
+        Checkpoints(saved, 2, {**SETTINGS, key: "other"}).restore(state(0.0), OPTIMIZER.init(state(0.0)))
+    assert told.value.where == str(saved) and restored(saved) == (6, 6.0)
+    shutil.rmtree(saved / "6" / "settings")
+    (saved / "6" / DIGESTS).unlink()
+    write_digests(saved / "6")
+    assert restored(saved) == (6, 6.0), "as an earlier version saved it"
 
 
 def test_one_that_was_cut_off_while_saved_does_not_count(saved: Path) -> None:

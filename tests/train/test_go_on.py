@@ -27,15 +27,15 @@ def load(base: Path) -> Any:
 @pytest.fixture
 def adapter(base: Path, tmp_path: Path) -> Path:
     """As other tools write it: an A for k and one for v, ranks of their own, a layer left out on purpose."""
-    options = {"rank_pattern": {"o_proj": 3}, "layers_to_transform": [0, 1], "target_modules": ["q_proj", "k_proj"]}
-    options["target_modules"] += ["v_proj", "o_proj", "gate_proj", "up_proj"]
+    options: dict[str, Any] = {"rank_pattern": {"o_proj": 3}, "layers_to_transform": [0, 1]}
+    options["target_modules"] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj"]
     adapted = peft.get_peft_model(load(base), peft.LoraConfig(r=2, lora_alpha=6, **options))
     torch.manual_seed(1)
     with torch.no_grad():
         for name, value in adapted.named_parameters():
             if "lora_B" in name:
                 value.normal_(std=0.05)
-    adapted.save_pretrained(tmp_path / "theirs")
+    adapted.save_pretrained(str(tmp_path / "theirs"))
     return tmp_path / "theirs"
 
 

@@ -2,8 +2,9 @@
 
 import dataclasses
 import json
+import os
 import shutil
-import time
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from train.finite import check_loss, check_state
 from train.log import TrainingLog, read_log
 from train.loop import Loop, Rate, check_supervised
 from train.names import flat_names, with_values
-from train.setup import Setup, prepare
+from train.setup import Batches, Setup, prepare
 from train.step import start_state
+from train.stopping import Stop, noted
 
 SMALL = {"lora": {"rank": 2, "targets": ["q"]}, "batch_size": 4, "remat": "none", "warmup_steps": 0}
 
@@ -92,10 +94,9 @@ def test_no_run_goes_on_from_a_checkpoint_that_is_not_finite(setup: Setup, tmp_p
     assert told.value.where == name and (tmp_path / "checkpoints" / "2").is_dir()
 
 
-def test_validation_and_saving_do_not_count_as_training(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_validation_and_saving_do_not_count_as_training() -> None:
     now = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    rate = Rate()
+    rate = Rate(lambda: now[0])
     for paused in (5.0, 0.0, 50.0):
         rate.tokens += 30
         now[0] += 2.0
@@ -104,6 +105,72 @@ def test_validation_and_saving_do_not_count_as_training(monkeypatch: pytest.Monk
     assert rate.take() == pytest.approx(90 / 6)
     rate.tokens, now[0] = 8, now[0] + 4
     assert rate.take() == pytest.approx(2), "each time is counted once"
+
+
+@dataclasses.dataclass(frozen=True)
+class Signalling(Batches):
+    """Sends this process a real signal when as many batches as `at` says were put on the devices."""
+
+    signum: int = 0
+    at: int = 0
+    seen: list[None] = dataclasses.field(default_factory=list)
+
+    def on_devices(self, batch: dict[str, np.ndarray]) -> Any:
+        self.seen.append(None)
+        if len(self.seen) == self.at:
+            os.kill(os.getpid(), self.signum)
+        return super().on_devices(batch)
+
+
+def test_signals_save_and_the_run_goes_on_bit_for_bit(setup: Setup, tmp_path: Path) -> None:
+    """While a step runs, while one is validated, while the last one runs; at none of them was one to be saved."""
+
+    def loop(out: str, **at: Any) -> Loop:
+        (tmp_path / out).mkdir(exist_ok=True)
+        config = small(steps=4, log_every=1, checkpoint_every=9, validate_every=3)
+        batches = Signalling(**vars(setup.batches), **at)
+        trained = jax.tree.map(jnp.copy, setup.trained)
+        return Loop(dataclasses.replace(setup, config=config, batches=batches, trained=trained), tmp_path / out)
+
+    def stop(_signum: int, _frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        for signum, at, saved in ((signal.SIGTERM, 2, 2), (signal.SIGINT, 2, 3), (signal.SIGTERM, 3, 4)):
+            with pytest.raises(KeyboardInterrupt):
+                loop("cut", signum=signum, at=at).run()
+            assert signal.getsignal(signal.SIGTERM) is stop
+            assert max(map(int, os.listdir(tmp_path / "cut" / "checkpoints"))) == saved
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    for out in ("cut", "whole"):
+        loop(out).run()
+    one, other = (trained_arrays(tmp_path / out) for out in ("cut", "whole"))
+    assert all(one[name].tobytes() == other[name].tobytes() for name in one)
+    one, other = (
+        [
+            [line["step"], line.get("loss"), line.get("validation_loss")]
+            for line in read_log(tmp_path / out / "log.jsonl")
+        ]
+        for out in ("cut", "whole")
+    )
+    assert one == other and [line[0] for line in one] == [1, 2, 3, 3, 4, 4]
+
+
+def test_a_second_signal_ends_it_at_once_and_an_ignored_one_stays_ignored() -> None:
+    with pytest.raises(KeyboardInterrupt), noted() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.asked is signal.SIGINT
+        os.kill(os.getpid(), signal.SIGINT)
+        pytest.fail("it went on")
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with noted() as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+        assert stop.asked is None
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_batch_without_a_target_is_an_error() -> None:
@@ -132,7 +199,7 @@ def test_validation_weighs_by_supervised_tokens(setup: Setup, tmp_path: Path) ->
     for size in (1, 9):
         batches = dataclasses.replace(setup.batches, data=folder, batch_size=size)
         journal = TrainingLog(tmp_path / f"{size}.jsonl", 0)
-        Loop(dataclasses.replace(setup, batches=batches), tmp_path).validate(setup.trained, 1, journal)
+        Loop(dataclasses.replace(setup, batches=batches), tmp_path).validate(setup.trained, 1, journal, Stop())
         journal.close()
         found.append(read_log(tmp_path / f"{size}.jsonl")[-1]["validation_loss"])
     assert found[0] == pytest.approx(found[1], rel=1e-6)

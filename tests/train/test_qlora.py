@@ -37,7 +37,8 @@ def test_gradients_are_those_over_widened_weights(base: Path, mode: Mode) -> Non
     batch = jax.tree.map(jnp.asarray, collate([packed(parts[2 * i : 2 * i + 2]) for i in range(3)], 3, LENGTH))
 
     def gradients(params: Params) -> tuple[jax.Array, nnx.State]:
-        decoder = add_lora(Decoder(spec, params, True), make_mesh(HardwareConfig()), 2, 4.0, config.lora.targets, 0)
+        mesh = make_mesh(HardwareConfig())
+        decoder = add_lora(Decoder(spec, params, True, mesh=mesh), mesh, 2, 4.0, config.lora.targets, 0)
         graph, trained, frozen = nnx.split(decoder, nnx.LoRAParam, ...)
         trained = jax.tree.map(lambda a: a + 0.02, trained)
         trainer = make_trainer(config, decoder.spec, graph, "float32", 10)

@@ -21,22 +21,37 @@ def finish(process: subprocess.Popen[str], code: int = 0) -> str:
     return err
 
 
-def test_a_killed_run_goes_on_bit_for_bit(job: Job, start: Start) -> None:
-    whole, whole_out = job("whole")
-    finish(start(whole))
+@pytest.fixture(scope="module")
+def whole(job_in: Job, start: Start, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a run on one device leaves that nothing disturbed."""
+    path, out = job_in(tmp_path_factory.mktemp("whole"), "one")
+    finish(start(path))
+    return out
+
+
+def waits_for(path: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 240
+    while not (path.is_file() and path.stat().st_size):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.002)
+
+
+def test_a_run_that_is_stopped_and_killed_goes_on_bit_for_bit(job: Job, start: Start, whole: Path) -> None:
+    """SIGTERM after its first step: saved; kill -9 after a checkpoint; the same command each time."""
     cut, cut_out = job("cut")
     process = start(cut)
-    deadline = time.monotonic() + 240
-    while not (cut_out / "checkpoints" / "2" / "digests.json").is_file():
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.01)
+    waits_for(cut_out / "log.jsonl", process)
+    process.terminate()
+    assert "SIGTERM: step" in finish(process, code=143)
+    process = start(cut)
+    waits_for(cut_out / "checkpoints" / "4" / "digests.json", process)
     process.kill()
     process.communicate()
     assert "resuming at step" in finish(start(cut))
-    want, got = trained_arrays(whole_out), trained_arrays(cut_out)
+    want, got = trained_arrays(whole), trained_arrays(cut_out)
     assert want.keys() == got.keys()
     assert all(want[name].tobytes() == got[name].tobytes() for name in want)
-    lines = [[{k: line[k] for k in TIMELESS if k in line} for line in log_lines(out)] for out in (whole_out, cut_out)]
+    lines = [[{k: line[k] for k in TIMELESS if k in line} for line in log_lines(out)] for out in (whole, cut_out)]
     assert lines[0] == lines[1]
 
 
@@ -48,10 +63,8 @@ def test_the_loss_falls(job: Job, start: Start) -> None:
     assert np.mean(losses[-3:]) < losses[0] - 0.5
 
 
-def test_every_adapter_weight_moves(job: Job, start: Start) -> None:
-    path, out = job("moves")
-    finish(start(path))
-    arrays = trained_arrays(out)
+def test_every_adapter_weight_moves(whole: Path) -> None:
+    arrays = trained_arrays(whole)
     assert {name.rsplit(".", 1)[0] for name in arrays} == {
         f"{kind}.{target}" for kind in ("sliding", "global") for target in ("q", "kv", "o", "gate_up", "down")
     }
@@ -60,12 +73,10 @@ def test_every_adapter_weight_moves(job: Job, start: Start) -> None:
             assert all(np.abs(layer).max() > 0 for layer in value), f"{name}: B starts at zero and must have moved"
 
 
-def test_four_devices_learn_what_one_does(job: Job, start: Start) -> None:
-    one, one_out = job("one")
+def test_four_devices_learn_what_one_does(job: Job, start: Start, whole: Path) -> None:
     four, four_out = job("four", hardware={"mesh": {"fsdp": 2, "tp": 2}, "replicate": "kv"})
-    finish(start(one))
     finish(start(four, devices=4))
-    want, got = trained_arrays(one_out), trained_arrays(four_out)
+    want, got = trained_arrays(whole), trained_arrays(four_out)
     for name in want:
         np.testing.assert_allclose(got[name], want[name], atol=2e-4, err_msg=name)
 

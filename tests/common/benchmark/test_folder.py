@@ -42,7 +42,7 @@ def linked(path: Path, target: str | Path) -> None:
     path.symlink_to(target)
 
 
-OUTWARD: dict[str, tuple[Callable[[Path], None], str]] = {
+OUTWARD: dict[str, tuple[Callable[[Path], object], str]] = {
     "a file, absolute": (lambda c: linked(c / DATASET / FILE, c.parent / "secret"), "leaves the checkout"),
     "a file, relative": (lambda c: linked(c / DATASET / FILE, "../../secret"), "leaves the checkout"),
     "out and in again by another name": (

@@ -31,7 +31,7 @@ def _echo(payload: dict[str, Any], index: int) -> str:
 
 def _ask(benchmark: Benchmark, url: str, have: set[int] | None = None, **options: Any) -> list[Sample]:
     async def ask() -> list[Sample]:
-        config = EvalConfig(benchmark="b", **({"samples": 3} | options))
+        config = EvalConfig.model_validate({"benchmark": "b", "samples": 3} | options)
         async with Client(url, "m", config, first_pause_s=0.01) as client:
             found = await asyncio.gather(*(client.samples(problem, have or set()) for problem in benchmark.problems))
         return [row for rows in found for row in rows]

@@ -31,7 +31,7 @@ def benchmark(benchmark_folder: Path) -> Benchmark:
 
 def _ask(benchmark: Benchmark, url: str, **options: Any) -> tuple[list[Sample], list[str]]:
     async def ask() -> tuple[list[Sample], list[str]]:
-        config = EvalConfig(benchmark="b", **({"samples": 2} | options))
+        config = EvalConfig.model_validate({"benchmark": "b", "samples": 2} | options)
         async with Client(url, "m", config, first_pause_s=0.0) as client:
             found = await asyncio.gather(*(client.samples(problem, set()) for problem in benchmark.problems))
             return [row for rows in found for row in rows], client.left_out
@@ -233,7 +233,7 @@ def test_any_reply_is_text_or_told(value: Any, as_content: bool) -> None:
 
 
 def _run(folder: Path, url: str, out: Path, **options: Any) -> dict[str, Any]:
-    config = EvalConfig(benchmark=str(folder), **({"samples": 2, "simulators": 1} | options))
+    config = EvalConfig.model_validate({"benchmark": str(folder), "samples": 2, "simulators": 1} | options)
     return run(config, EvalInputs(endpoint=url, model="m"), out)
 
 

@@ -19,9 +19,8 @@ from eval.sandbox import run as sandbox
 from eval.sandbox.run import Limits
 
 ROOT = Path(__file__).resolve().parents[3]
-KINDS: list[sandbox.Kind] = []
-KINDS += ["landlock"] if landlock.abi() else []
-KINDS += ["bubblewrap"] if shutil.which("bwrap") else []
+THERE: dict[sandbox.Kind, object] = {"landlock": landlock.abi(), "bubblewrap": shutil.which("bwrap")}
+KINDS = [kind for kind, there in THERE.items() if there]
 NEIGHBOUR = """
 import os, sys
 from eval.sandbox import run as sandbox

@@ -1,6 +1,7 @@
 """An adapted projection computes what qwix computes, in both of its forms."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +43,7 @@ def test_as_qwix(equation: str) -> None:
     x_axes, w_axes = equation.split("->")[0].split(",")
     x, w = (jnp.asarray(rng.normal(size=[SIZES[a] for a in axes]), jnp.float32) for axes in (x_axes, w_axes))
     provider = qwix.LoraProvider(module_path=".*", rank=RANK, alpha=ALPHA)
-    theirs = qwix.apply_lora_to_model(Plain(equation, w), provider, x, rngs=nnx.Rngs(0))
+    theirs: Any = qwix.apply_lora_to_model(Plain(equation, w), provider, x, rngs=nnx.Rngs(0))
     a, b = (jnp.asarray(rng.normal(size=getattr(theirs, name).shape), jnp.float32) for name in ("w_lora_a", "w_lora_b"))
     theirs.w_lora_a.set_value(a)
     theirs.w_lora_b.set_value(b)

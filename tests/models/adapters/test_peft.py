@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import peft
@@ -25,7 +26,7 @@ from models.leaf import Leaf, peft_pair
 from tests.models.families import FAMILIES, build
 from tests.models.test_leaf import leaves
 
-PATTERNS = {
+PATTERNS: dict[str, Any] = {
     "rank_pattern": {"k_proj": 2, r"layers\.1\.mlp\.up_proj": 6},
     "alpha_pattern": {"down_proj": 3, "v_proj": 24},
 }
@@ -48,7 +49,7 @@ def test_joined_pairs_say_the_same(leaf: Leaf, seed: int, shared: bool) -> None:
         a = first if shared else random.standard_normal((rank, leaf.hf_shape[1])).astype(np.float32)
         b = random.standard_normal((leaf.hf_shape[0], len(a))).astype(np.float32)
         pairs[name] = PeftPair(len(a), scale, partial(lambda a, b: (a, b), a, b))
-        updates[name] = scale * b @ a
+        updates[name] = (scale * b @ a).astype(np.float32)
     row = joined(leaf, PeftAdapter(2, 4.0, 2.0, False, pairs, "", Shard(Path(), b"", ())))
     assert (row is None) == (not pairs)
     if row is None:
@@ -59,20 +60,20 @@ def test_joined_pairs_say_the_same(leaf: Leaf, seed: int, shared: bool) -> None:
         np.testing.assert_allclose(2.0 * b @ a, updates[name], atol=1e-5, err_msg=name)
 
 
-def write_peft(name: str, place: Path, rslora: bool) -> tuple[torch.nn.Module, Path, Path]:
+def write_peft(name: str, place: Path, rslora: bool) -> tuple[Any, Path, Path]:
     """PEFT's model of a family with a random adapter, and the folders of base and adapter."""
     base, adapter = place / "base", place / "adapter"
     model = build(name)
     model.save_pretrained(base)
     names = "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"
-    targets = rf".*language_model\..*\.({'|'.join(names)})" if "multimodal" in name else list(names)
+    targets: Any = rf".*language_model\..*\.({'|'.join(names)})" if "multimodal" in name else list(names)
     config = peft.LoraConfig(r=4, lora_alpha=8, target_modules=targets, use_rslora=rslora, **PATTERNS)
     adapted = peft.get_peft_model(model, config)
     with torch.no_grad():
         for key, value in adapted.named_parameters():
             if "lora_B" in key:
                 value.normal_(std=0.1)
-    adapted.save_pretrained(adapter)
+    adapted.save_pretrained(str(adapter))
     return adapted.eval(), base, adapter
 
 

@@ -20,7 +20,8 @@ def test_attention_is_the_formula(scale: float, cap: float | None, window: int |
     q = random.standard_normal((2, 6, 4, 8)).astype(np.float32)
     k, v = (random.standard_normal((2, 6, 2, 8)).astype(np.float32) for _ in "kv")
     at = np.broadcast_to(np.arange(6), (2, 6))
-    got = attend(q, k, v, visible(at, at, window), spec(scale, cap, window))
+    mask = visible(jnp.asarray(at), jnp.asarray(at), window)
+    got = attend(jnp.asarray(q), jnp.asarray(k), jnp.asarray(v), mask, spec(scale, cap, window))
     scores = np.einsum("btkgh,bskh->bkgts", q.reshape(2, 6, 2, 2, 8), k) * scale
     if cap is not None:
         scores = cap * np.tanh(scores / cap)

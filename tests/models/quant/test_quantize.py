@@ -42,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 def held(leaf: Leaf, mode: Mode, tensor: np.ndarray) -> Quantized:
     blocks = list(quantized_blocks(leaf, mode, leaf.hf_names[0], tensor))
-    codes, scale = (jnp.asarray(np.concatenate([block[i] for block in blocks])) for i in (1, 2))
+    codes, scale = (jnp.asarray(np.concatenate(each)) for each in list(zip(*blocks, strict=True))[1:])
     assert (codes.shape, scale.shape) == shapes(leaf, mode)
     return Quantized(codes, scale, mode, "float32")
 
@@ -66,7 +66,8 @@ def test_codes_and_scales_by_hand() -> None:
     np.testing.assert_array_equal(codes[inside], np.round(exact)[inside])
     assert np.abs(codes - exact).max() < 0.51
     groups = tensor.reshape(12, 2, GROUP)
-    for mode, most, values in (("int4", 7.5, np.arange(-8, 8)), ("nf4", 1.0, np.array(NF4))):
+    cases: list[tuple[Mode, float, np.ndarray]] = [("int4", 7.5, np.arange(-8, 8)), ("nf4", 1.0, np.array(NF4))]
+    for mode, most, values in cases:
         four = held(LEAF, mode, tensor)
         scale = np.abs(groups).max(2, keepdims=True) / most
         np.testing.assert_allclose(four.scale.reshape(12, 2, 1), scale, rtol=1e-6)
@@ -113,9 +114,9 @@ FAMILIES = ["gemma4 experts", *(pytest.param(name, marks=pytest.mark.slow) for n
 def test_a_decoder_computes_with_its_codes(folder: Callable[[str], Path], name: str, mode: Mode) -> None:
     at = str(folder(name))
     spec, params = load_params(at, "float32", False, weights=mode)
-    made = logits(Decoder(spec, params, False))
-    widened = logits(Decoder(spec, {path: plain(value) for path, value in params.items()}, False))
-    np.testing.assert_allclose(made, widened, atol=2e-4)
+    made = logits(Decoder(spec, params, False, mesh=None))
+    widened = {path: plain(value) for path, value in params.items()}
+    np.testing.assert_allclose(made, logits(Decoder(spec, widened, False, mesh=None)), atol=2e-4)
     full = logits(load_decoder(at, "float32", False))
     assert 1e-3 < np.sqrt(np.mean((made - full) ** 2)) / full.std() < BOUNDS[mode]
 
@@ -130,7 +131,7 @@ def test_what_is_quantized_and_how_much_it_is_off(folder: Callable[[str], Path],
     assert kinds == {"embed": "int8", **dict.fromkeys(products, mode)}
     for path, value in params.items():
         if isinstance(value, Quantized):
-            error = np.linalg.norm(value.wide() - full[path]) / np.linalg.norm(full[path])
+            error = np.linalg.norm(value.wide() - plain(full[path])) / np.linalg.norm(plain(full[path]))
             assert 0 < error < {"int8": 0.012, "int4": 0.11, "nf4": 0.11}[value.mode], path
         else:
             np.testing.assert_array_equal(value, full[path])
@@ -141,9 +142,10 @@ def test_stacked_layers_hold_the_same_codes(folder: Callable[[str], Path]) -> No
     stacked, single = (load_params(at, "float32", way, weights="int4")[1] for way in (True, False))
     for i in range(2):
         for target in ("q", "kv", "o", "gate_up", "down"):
-            pair = stacked[f"global.{target}"], single[f"layers.{i}.{target}"]
-            np.testing.assert_array_equal(pair[0].codes[i], pair[1].codes)
-            np.testing.assert_array_equal(pair[0].scale[i], pair[1].scale)
+            ours, theirs = stacked[f"global.{target}"], single[f"layers.{i}.{target}"]
+            assert isinstance(ours, Quantized) and isinstance(theirs, Quantized)
+            np.testing.assert_array_equal(ours.codes[i], theirs.codes)
+            np.testing.assert_array_equal(ours.scale[i], theirs.scale)
 
 
 def test_rows_whose_axis_has_no_group_stay_as_they_are() -> None:

@@ -92,6 +92,12 @@ def test_one_by_one_equals_the_whole(kind: str) -> None:
         assert whole == tokenizer.decode(ids, skip_special_tokens=skip), (ids, [tokenizer.id_to_token(i) for i in ids])
 
 
+def known(tokenizer: Tokenizer, word: str) -> int:
+    found = tokenizer.token_to_id(word)
+    assert found is not None
+    return found
+
+
 @pytest.mark.parametrize("kind", ["byte-level", "gemma", "unigram"])
 def test_the_bytes_of_tokens_joined_are_the_text(kind: str) -> None:
     tokenizer = KINDS[kind]()
@@ -104,20 +110,20 @@ def test_the_bytes_of_tokens_joined_are_the_text(kind: str) -> None:
 
 def test_a_later_token_keeps_the_space_that_a_first_one_loses() -> None:
     detokenizer = Detokenizer(fallback(DECODERS["llama"]))
-    token = detokenizer.backend.token_to_id("▁the")
+    token = known(detokenizer.backend, "▁the")
     assert (detokenizer.piece(token, first=True), detokenizer.piece(token)) == ("the", " the")
 
 
 def test_text_comes_as_soon_as_it_is_certain() -> None:
     tokenizer = fallback(DECODERS["gemma"])
     stream = Detokenizer(tokenizer).stream()
-    ids = [tokenizer.token_to_id(word) for word in ("▁the", "<0xE6>", "<0x97>", "<0xA5>", "a")]
+    ids = [known(tokenizer, word) for word in ("▁the", "<0xE6>", "<0x97>", "<0xA5>", "a")]
     assert [stream.place(i) for i in ids] == [(" the", 0), ("", 4), ("", 4), ("", 4), ("日a", 5)]
 
 
 def test_a_token_after_half_a_character_begins_after_it() -> None:
     tokenizer = byte_level()
     stream = Detokenizer(tokenizer).stream()
-    half, letter = tokenizer.encode("日", add_special_tokens=False).ids[:1], tokenizer.token_to_id("x")
+    half, letter = tokenizer.encode("日", add_special_tokens=False).ids[:1], known(tokenizer, "x")
     found = [stream.place(i) for i in (letter, *half, letter)]
     assert found == [("x", 0), ("", 1), ("\ufffdx", 2)]

@@ -21,7 +21,7 @@ SAID: list[dict[str, Any]] = [
     {"role": "tool", "content": "ok", "name": "f"},
     {"role": "assistant", "content": " tell ", "reasoning_content": "why"},
 ]
-TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"z": 1, "a": "<b>"}}}]
+TOOLS: list[Any] = [{"type": "function", "function": {"name": "f", "parameters": {"z": 1, "a": "<b>"}}}]
 USES = {
     "globals": "{{ bos_token }}{% set n = namespace(i=0) %}{% for m in messages %}{% set n.i = n.i + 1 %}{{ n.i }}"
     "{{ dict(a=1).a }}{{ m.content | trim }}{% endfor %}",

@@ -1,7 +1,6 @@
 """Files that lie: every one is a UserError that names the file or the tensor, and fits on a screen."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +110,9 @@ def test_a_file_that_shrinks_after_its_header_was_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("spoil", [np.nan, np.inf, -np.inf])
-def test_numbers_that_are_none_are_found_wherever_they_are(tmp_path: Path, dtype: Callable, spoil: float) -> None:
+def test_numbers_that_are_none_are_found_wherever_they_are(
+    tmp_path: Path, dtype: type[np.floating], spoil: float
+) -> None:
     largest = float(np.finfo(dtype).max)
     for at in (0, 700_000, 1_499_999):
         values = np.full(1_500_000, largest, dtype)
