@@ -40,6 +40,10 @@ def main() -> None:
         here = ""
     unsafe = {"", *(os.path.normpath(os.path.join(here, entry)) for entry in given if entry not in elsewhere([entry]))}
     sys.path[:] = _ours_first([entry for entry in sys.path if entry not in unsafe])
+    import signal  # noqa: PLC0415
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a Ctrl-C before the command has begun prints no traceback
     from pipeline.cli.app import main as command_line  # noqa: PLC0415  not before the path is safe
 
     command_line()

@@ -7,9 +7,10 @@ import json
 import math
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from common.errors import UserError
 
@@ -79,18 +80,6 @@ def digest_file(path: Path) -> str:
     return total.hexdigest()
 
 
-def digest_tree(path: Path) -> str:
-    """sha256 over the names and contents of a file, or of every file below a folder (names sorted, hidden skipped)."""
-    if path.is_file():
-        return digest_file(path)
-    total = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()):
-        name = file.relative_to(path).as_posix()
-        if not any(part.startswith(".") or part == "__pycache__" for part in name.split("/")):
-            total.update(f"{name}\0{digest_file(file)}\0".encode())
-    return total.hexdigest()
-
-
 def keep_apart(out: Path, inputs: Mapping[str, str | None]) -> None:
     """Raises UserError where `out` lies in an input, an input in `out`, or both are one: results are cleared before
     they are written anew, and whatever lies in an input is read as a part of it."""
@@ -142,13 +131,30 @@ def new_folder(final: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on `path`; a second holder is told, not kept waiting."""
-    with open(path, "a") as f:
-        try:
-            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                "another tapeout process is working on this", where=str(path), fix="wait for it, or stop it first"
-            ) from None
+def locked(path: Path, patience_s: float = 0.0) -> Iterator[None]:
+    """Hold an exclusive lock, a file at `path` that is gone afterwards. Who finds it held waits `patience_s`, and is
+    then told: UserError."""
+    deadline = time.monotonic() + patience_s
+    while (held := _lock(path)) is None:
+        if time.monotonic() > deadline:
+            what = "another tapeout process is working on this"
+            raise UserError(what, where=str(path), fix="wait for it, or stop it first")
+        time.sleep(0.05)
+    try:
         yield
+    finally:
+        path.unlink(missing_ok=True)
+        held.close()
+
+
+def _lock(path: Path) -> IO[str] | None:
+    """The locked file at `path`; None where another holds it, or has just let it go and removed it."""
+    file = open(path, "a")
+    with contextlib.ExitStack() as closing:
+        closing.callback(file.close)
+        with contextlib.suppress(BlockingIOError, FileNotFoundError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                closing.pop_all()
+                return file
+    return None

@@ -1,7 +1,7 @@
 """The recipe's `data` section, and what the stage reads."""
 
 import re
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -59,6 +59,12 @@ class Source(Section):
         parts = path.split("/")
         first = next(i for i, part in enumerate(parts) if _WILD.search(part))
         return value | {"path": "/".join(parts[:first]) or ("/" if first else "."), "files": "/".join(parts[first:])}
+
+
+def listed(source: Source) -> list[Path]:
+    """The files of rows that a source's folder has, by their names; what they hold may narrow them down further."""
+    found = Path(source.path).glob(source.files or "**/*")
+    return sorted(path for path in found if path.is_file() and ending(path))
 
 
 class DataConfig(Section):

@@ -17,7 +17,7 @@ from pyarrow import ipc
 
 from common.errors import UserError
 from common.files import read_json
-from data.config import KINDS, TABLES, DataConfig, Source, ending
+from data.config import KINDS, TABLES, DataConfig, Source, ending, listed
 from data.sources.json_rows import BadRow, count_lines, is_array, opened, read_array, read_lines
 
 BATCH, SHUFFLE_WINDOW = 256, 10_000
@@ -31,14 +31,13 @@ def files_of(source: Source) -> list[str]:
     path = Path(source.path)
     if not path.is_dir():
         return [source.path]
-    found = [p for p in path.glob(source.files or "**/*") if p.is_file() and ending(p)]
-    found = _of_saved(found, path, source.split)
+    found = _of_saved(listed(source), path, source.split)
     if not found:
         wanted = f" that match {source.files}" if source.files else ""
         raise UserError(
             f"no files of rows{wanted}", where=source.path, fix=f"known endings: {', '.join(sorted(KINDS))}"
         )
-    return sorted(str(p) for p in found)
+    return [str(p) for p in found]
 
 
 def _of_saved(files: list[Path], root: Path, split: str | None) -> list[Path]:

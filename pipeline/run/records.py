@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 from common.digests.known import Digests
 from common.files import write_json
 from common.schema import InputMarker, Section
+from data.config import Source, listed
 
 RECORD = "record.json"
 FINGERPRINT_LENGTH = 12
@@ -38,7 +39,11 @@ _PACKAGES = (
 
 
 def identity(value: Any, digests: Digests, without: Collection[str] = ()) -> Any:
-    """`value` as plain data in which every InputPath that exists is replaced by its content's digest."""
+    """`value` as plain data in which every InputPath that exists is replaced by its content's digest: of a
+    folder of rows, by that of the files which are rows."""
+    if isinstance(value, Source) and os.path.isdir(value.path):
+        place = digests.of_files(listed(value), Path(value.path))
+        return identity(value.model_dump(mode="json"), digests) | {"path": {"digest": place}}
     if isinstance(value, Section):
         return {
             name: _input(getattr(value, name), digests) if is_input(info) else identity(getattr(value, name), digests)
