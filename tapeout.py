@@ -31,8 +31,18 @@ def _ours_first(entries: list[str]) -> list[str]:
     return [*first, *(entry for entry in entries if entry not in first)]
 
 
+def _open_streams() -> None:
+    """Standard streams that were closed lead nowhere, or the next files that are opened would be taken for them."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            os.set_inheritable(number, True)
+            setattr(sys, name, open(number, "w" if number else "r"))
+
+
 def main() -> None:
     """The command line. What Python put on the path for the working folder, or for PYTHONPATH in it, is taken off."""
+    _open_streams()
     given = os.environ.get("PYTHONPATH", "").split(os.pathsep) + ([] if sys.flags.safe_path else sys.path[:1])
     try:
         here = os.getcwd()
@@ -54,6 +64,7 @@ def _child() -> None:
 
     It answers to SIGINT and SIGTERM whatever its parent ignored (a shell's background job ignores SIGINT) or blocked.
     """
+    _open_streams()
     sys.path[:] = _ours_first(sys.path)
     import ctypes  # noqa: PLC0415  not before the path is safe
     import runpy  # noqa: PLC0415

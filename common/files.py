@@ -37,7 +37,13 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    write_bytes(path, text.encode())
+    """In UTF-8. Raises UserError where that cannot be: a name that the system gave has other bytes."""
+    try:
+        content = text.encode()
+    except UnicodeEncodeError as error:
+        what = f"a name or text that is not UTF-8: {text[: error.end].rpartition(chr(10))[2]}"
+        raise UserError(what, where=str(path), fix="rename it") from None
+    write_bytes(path, content)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -80,14 +86,19 @@ def digest_file(path: Path) -> str:
     return total.hexdigest()
 
 
+def real(path: str | Path) -> Path:
+    """Absolute, links followed as far as they lead: those in a circle stay, where Path.resolve raises."""
+    return Path(os.path.realpath(path))
+
+
 def keep_apart(out: Path, inputs: Mapping[str, str | None]) -> None:
     """Raises UserError where `out` lies in an input, an input in `out`, or both are one: results are cleared before
     they are written anew, and whatever lies in an input is read as a part of it."""
-    place = out.resolve()
+    place = real(out)
     for name, path in inputs.items():
         if path is None or "://" in path:
             continue
-        other = Path(path).resolve()
+        other = real(path)
         if place == other or other in place.parents or place in other.parents:
             what = f"the output and an input ({name}) lie in one another: {path}"
             raise UserError(what, where=str(out), fix="name a folder for the output beside its inputs")
@@ -98,7 +109,7 @@ def partial_of(final: Path) -> Path:
 
 
 def commit_folder(partial: Path, final: Path) -> None:
-    """Sync every file of `partial` to disk, then rename it to `final` (which must not exist)."""
+    """Sync every file of `partial` to disk, then rename it to `final`, which is absent or empty."""
     for file in partial.rglob("*"):
         if file.is_file():
             fd = os.open(file, os.O_RDONLY)
@@ -123,8 +134,6 @@ def new_folder(final: Path) -> Iterator[Path]:
     partial.mkdir(parents=True)
     try:
         yield partial
-        if final.exists():
-            final.rmdir()
         commit_folder(partial, final)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

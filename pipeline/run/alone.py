@@ -12,7 +12,7 @@ from typing import Any
 from common.digests.known import Digests
 from common.digests.model import model_digest
 from common.errors import UserError
-from common.files import keep_apart, locked
+from common.files import keep_apart, locked, real
 from common.progress import log
 from common.schema import absolute, is_remote
 from data.config import DataConfig
@@ -23,9 +23,9 @@ from pipeline.run import checks
 from pipeline.run.fetching import is_remote_rows, local_folder, local_rows
 from pipeline.run.graph import CONFIGS, INPUTS, KNOWN, Step, identity_of, reads_weights
 from pipeline.run.inputs import check_apart, check_benchmark
-from pipeline.run.records import RECORD, identity
+from pipeline.run.records import RECORD, identity, read_record
 from pipeline.run.runner import LOCK_PATIENCE_S, Runner, child_env
-from pipeline.run.scores import read_record, with_wanted_k
+from pipeline.run.scores import with_wanted_k
 from pipeline.run.server import follow, start_server
 
 _HARDWARE = "hardware"
@@ -57,7 +57,7 @@ def stage_step(
         inputs = inputs | {_HARDWARE: hardware}
     if stage != "eval":  # whose model is a name
         inputs = {name: _found(name, value) for name, value in inputs.items()}
-    final = (out or Path(stage)).expanduser().absolute()
+    final = real((out or Path(stage)).expanduser())
     if out is not None:
         check_apart(config, final)
         keep_apart(final, {} if stage == "eval" else {name: inputs[name] for name in PLACES if name in inputs})
@@ -109,8 +109,7 @@ def run_alone(step: Step, hardware: HardwareConfig, debug: bool) -> int:
         return 0
     checks.check_writable(final.parent)
     with locked(final.with_name(f".{final.name}.lock"), LOCK_PATIENCE_S):
-        if not _is_kept(step) and final.exists():
-            final.rmdir()
+        _is_kept(step)  # or another has put something there meanwhile
         Runner(final.parent, env).run([step])
     log(f"{step.name}: done ({final})")
     return 0
@@ -119,6 +118,8 @@ def run_alone(step: Step, hardware: HardwareConfig, debug: bool) -> int:
 def _is_kept(step: Step) -> bool:
     """Whether the result of this very step is there; UserError where the folder holds anything else."""
     final = step.final
+    if final.is_symlink():
+        raise UserError("symbolic links in a circle", where=str(final), fix="name a new folder with --out")
     if not final.exists() or (final.is_dir() and not any(final.iterdir())):
         return False
     if (final / RECORD).is_file() and read_record(final)["fingerprint"] == step.fingerprint:

@@ -9,6 +9,7 @@ from typing import Any
 from common.benchmark.folder import Folder, benchmark_folder, is_url
 from common.benchmark.layouts import GRADED, read_benchmark
 from common.errors import UserError
+from common.files import real
 from common.progress import log
 from common.schema import Section, is_remote
 from data.config import DataConfig
@@ -54,7 +55,7 @@ def check_paths(recipe: Recipe, source: Source) -> None:
 def check_apart(section: Section, out: Path) -> None:
     """UserError where `out` lies in what the section reads: results would be a part of what they come from."""
     for key, path in inputs(section):
-        if key[-1] != "baseline" and _reaches(path, _pattern(section, key), out.resolve()):
+        if key[-1] != "baseline" and _reaches(real(path), _pattern(section, key), real(out)):
             what = f"the results would lie in what {dotted(key)} reads: {path}"
             raise UserError(what, where=str(out), fix="name another place with --runs DIR (a stage alone: --out DIR)")
 
@@ -67,9 +68,8 @@ def _pattern(section: Section, key: Key) -> str:
     return getattr(holder, "files", "")
 
 
-def _reaches(path: str, pattern: str, out: Path) -> bool:
-    """Whether a file somewhere in `out` can be one of those that `pattern` takes of the folder at `path`."""
-    folder = Path(path).resolve()
+def _reaches(folder: Path, pattern: str, out: Path) -> bool:
+    """Whether a file somewhere in `out` can be one of those that `pattern` takes of a folder."""
     if not folder.is_dir() or not out.is_relative_to(folder):
         return False
     names, parts = out.relative_to(folder).parts, (pattern or "**").split("/")

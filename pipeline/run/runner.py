@@ -21,7 +21,7 @@ from pipeline.run import children
 from pipeline.run.attempts import JOB, make_way
 from pipeline.run.children import ChildFailed
 from pipeline.run.graph import KNOWN, RESUMES, Step
-from pipeline.run.records import RECORD, now, write_record
+from pipeline.run.records import RECORD, now, read_record, write_record
 from pipeline.run.scores import with_wanted_k
 from pipeline.run.server import METRICS, SCRATCH, Server, check_alive, scratch_server, start_server
 
@@ -45,7 +45,7 @@ def is_done(step: Step) -> bool:
 
 
 def read_result(step: Step, kept: bool = True) -> Result:
-    record = read_json(step.final / RECORD)
+    record = read_record(step.final)
     return Result(step, kept, record["seconds"], record["metrics"])
 
 
