@@ -31,8 +31,18 @@ def _ours_first(entries: list[str]) -> list[str]:
     return [*first, *(entry for entry in entries if entry not in first)]
 
 
+def _open_streams() -> None:
+    """Standard streams that were closed lead nowhere, or the next files that are opened would be taken for them."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            os.set_inheritable(number, True)
+            setattr(sys, name, open(number, "w" if number else "r"))
+
+
 def main() -> None:
     """The command line. What Python put on the path for the working folder, or for PYTHONPATH in it, is taken off."""
+    _open_streams()
     given = os.environ.get("PYTHONPATH", "").split(os.pathsep) + ([] if sys.flags.safe_path else sys.path[:1])
     try:
         here = os.getcwd()
@@ -40,6 +50,10 @@ def main() -> None:
         here = ""
     unsafe = {"", *(os.path.normpath(os.path.join(here, entry)) for entry in given if entry not in elsewhere([entry]))}
     sys.path[:] = _ours_first([entry for entry in sys.path if entry not in unsafe])
+    import signal  # noqa: PLC0415
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a Ctrl-C before the command has begun prints no traceback
     from pipeline.cli.app import main as command_line  # noqa: PLC0415  not before the path is safe
 
     command_line()
@@ -50,6 +64,7 @@ def _child() -> None:
 
     It answers to SIGINT and SIGTERM whatever its parent ignored (a shell's background job ignores SIGINT) or blocked.
     """
+    _open_streams()
     sys.path[:] = _ours_first(sys.path)
     import ctypes  # noqa: PLC0415  not before the path is safe
     import runpy  # noqa: PLC0415

@@ -31,7 +31,10 @@ def from_os_error(error: OSError) -> UserError:
             "the disk is full", where=where, fix="free space there, or choose another place with --runs DIR"
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return UserError("no permission to write here", where=where, fix="choose a writable place with --runs DIR")
+        fix = "change its permissions; results go elsewhere with --runs DIR"
+        return UserError("no permission to read or write here", where=where, fix=fix)
+    if error.errno == errno.ENOENT and not where:
+        return UserError("the working folder is gone", fix="cd to one that is there")
     if error.errno == errno.ENOENT:
         return UserError("no such file or folder", where=where, fix="check the path")
     return UserError(error.strerror or str(error), where=where)

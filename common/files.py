@@ -7,9 +7,10 @@ import json
 import math
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from common.errors import UserError
 
@@ -36,7 +37,13 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    write_bytes(path, text.encode())
+    """In UTF-8. Raises UserError where that cannot be: a name that the system gave has other bytes."""
+    try:
+        content = text.encode()
+    except UnicodeEncodeError as error:
+        what = f"a name or text that is not UTF-8: {text[: error.end].rpartition(chr(10))[2]}"
+        raise UserError(what, where=str(path), fix="rename it") from None
+    write_bytes(path, content)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -80,26 +87,19 @@ def digest_file(path: Path) -> str:
     return total.hexdigest()
 
 
-def digest_tree(path: Path) -> str:
-    """sha256 over the names and contents of a file, or of every file below a folder (names sorted, hidden skipped)."""
-    if path.is_file():
-        return digest_file(path)
-    total = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()):
-        name = file.relative_to(path).as_posix()
-        if not any(part.startswith(".") or part == "__pycache__" for part in name.split("/")):
-            total.update(f"{name}\0{digest_file(file)}\0".encode())
-    return total.hexdigest()
+def real(path: str | Path) -> Path:
+    """Absolute, links followed as far as they lead: those in a circle stay, where Path.resolve raises."""
+    return Path(os.path.realpath(path))
 
 
 def keep_apart(out: Path, inputs: Mapping[str, str | None]) -> None:
     """Raises UserError where `out` lies in an input, an input in `out`, or both are one: results are cleared before
     they are written anew, and whatever lies in an input is read as a part of it."""
-    place = out.resolve()
+    place = real(out)
     for name, path in inputs.items():
         if path is None or "://" in path:
             continue
-        other = Path(path).resolve()
+        other = real(path)
         if place == other or other in place.parents or place in other.parents:
             what = f"the output and an input ({name}) lie in one another: {path}"
             raise UserError(what, where=str(out), fix="name a folder for the output beside its inputs")
@@ -110,7 +110,7 @@ def partial_of(final: Path) -> Path:
 
 
 def commit_folder(partial: Path, final: Path) -> None:
-    """Sync every file of `partial` to disk, then rename it to `final` (which must not exist)."""
+    """Sync every file of `partial` to disk, then rename it to `final`, which is absent or empty."""
     for file in partial.rglob("*"):
         if file.is_file():
             fd = os.open(file, os.O_RDONLY)
@@ -135,21 +135,36 @@ def new_folder(final: Path) -> Iterator[Path]:
     partial.mkdir(parents=True)
     try:
         yield partial
-        if final.exists():
-            final.rmdir()
         commit_folder(partial, final)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on `path`; a second holder is told, not kept waiting."""
-    with open(path, "a") as f:
-        try:
-            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                "another tapeout process is working on this", where=str(path), fix="wait for it, or stop it first"
-            ) from None
+def locked(path: Path, patience_s: float = 0.0) -> Iterator[None]:
+    """Hold an exclusive lock, a file at `path` that is gone afterwards. Who finds it held waits `patience_s`, and is
+    then told: UserError."""
+    deadline = time.monotonic() + patience_s
+    while (held := _lock(path)) is None:
+        if time.monotonic() > deadline:
+            what = "another tapeout process is working on this"
+            raise UserError(what, where=str(path), fix="wait for it, or stop it first")
+        time.sleep(0.05)
+    try:
         yield
+    finally:
+        path.unlink(missing_ok=True)
+        held.close()
+
+
+def _lock(path: Path) -> IO[str] | None:
+    """The locked file at `path`; None where another holds it, or has just let it go and removed it."""
+    file = open(path, "a")
+    with contextlib.ExitStack() as closing:
+        closing.callback(file.close)
+        with contextlib.suppress(BlockingIOError, FileNotFoundError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                closing.pop_all()
+                return file
+    return None

@@ -21,6 +21,8 @@ from common.process import become
 from common.schema import Section
 
 METRICS = "metrics.json"
+_KEYS = {"config", "inputs", "out", "fingerprint", "identity"}
+"""Of a job; the last two are the conductor's own notes on whose it is."""
 
 Run = Callable[[Any, Any, Path], dict[str, Any]]
 
@@ -34,16 +36,19 @@ def read_parts(job: Any, config_type: type[Section], inputs_type: type[Section])
 
     Raises UserError for a part that is missing and for every key that is unknown or has a value that cannot be.
     """
-    if not isinstance(job, dict) or not isinstance(job.get("out"), str):
+    if not isinstance(job, dict) or not isinstance(job.get("out"), str) or not job["out"]:
         raise UserError("a job is an object with config, inputs and out", where=sys.argv[-1], fix="write all three")
     parts: list[Any] = []
+    wrong = [f"{key}: unknown key" for key in job if key not in _KEYS]
     for key, section in (("config", config_type), ("inputs", inputs_type)):
         try:
             parts.append(section.model_validate(job.get(key, {}), context={"base": os.getcwd()}))
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(map(str, (key, *first["loc"])))
-            raise UserError(f"the job cannot be read: {first['msg']}", where=where, fix="correct the job") from error
+            details = error.errors(include_url=False)
+            wrong += [f"{'.'.join(map(str, (key, *detail['loc'])))}: {detail['msg']}" for detail in details]
+    if wrong:
+        said = "\n".join(f"  {line}" for line in wrong)
+        raise UserError(f"the job cannot be read\n{said}", where=sys.argv[-1], fix="correct the job")
     return parts[0], parts[1], Path(job["out"]).expanduser().absolute()
 
 

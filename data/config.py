@@ -1,11 +1,12 @@
 """The recipe's `data` section, and what the stage reads."""
 
 import re
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from common.errors import UserError
 from common.schema import Day, InputPath, Place, Section
 
 VERSION = 2
@@ -14,6 +15,7 @@ TABLES = frozenset({".parquet", ".arrow", ".feather"})
 KINDS = frozenset({".jsonl", ".json", ".ndjson", ".csv"}) | TABLES
 """Endings of files of rows; all but tables may be compressed, with one of `PACKED` after it."""
 PACKED = (".gz", ".bz2", ".xz", ".zst")
+OTHERS = frozenset({".zip", ".7z", ".rar", ".lz4", ".br", ".z", ".zstd", ".lzma", ".snappy"})
 
 
 def ending(path: str | PurePath) -> str:
@@ -60,6 +62,30 @@ class Source(Section):
         parts = path.split("/")
         first = next(i for i, part in enumerate(parts) if _WILD.search(part))
         return value | {"path": "/".join(parts[:first]) or ("/" if first else "."), "files": "/".join(parts[first:])}
+
+
+def listed(source: Source) -> list[Path]:
+    """The files of rows that a source's folder has, by their names; what they hold may narrow them down further.
+
+    Raises UserError for rows that cannot be read: they would be left out unsaid.
+    """
+    wanted, root = source.files or "**/*", Path(source.path)
+    seen = [path for path in root.glob(wanted) if _is_hidden(wanted) or not _is_hidden(str(path.relative_to(root)))]
+    return sorted(path for path in seen if _holds_rows(path))
+
+
+def _is_hidden(name: str) -> bool:
+    """What other tools leave beside the rows, a second copy of them perhaps (.ipynb_checkpoints, ._rows.jsonl)."""
+    return any(part.startswith(".") for part in name.split("/"))
+
+
+def _holds_rows(path: Path) -> bool:
+    if path.is_symlink() and not path.exists() and ending(path):
+        raise UserError("a link that leads to nothing", where=str(path), fix="fetch its file again, or remove the link")
+    if path.suffix.lower() in OTHERS and ending(path.stem) and path.is_file():
+        fix = f"unpack it, or compress it otherwise ({', '.join(PACKED)}); or choose others: data.sources.files"
+        raise UserError(f"a file of rows in {path.suffix}, which is not read", where=str(path), fix=fix)
+    return bool(ending(path)) and path.is_file()
 
 
 class DataConfig(Section):

@@ -22,7 +22,7 @@ from models.text.prompt import load_tokenizer, prompt_ids
 from models.text.template import template_digest
 from serve.access import room_for, rules, url_of
 from serve.api.app import build_app
-from serve.api.connection import build_server, ignore_signals
+from serve.api.connection import build_server, end_on_signals
 from serve.api.jobs import Hub
 from serve.api.prompts import Model
 from serve.config import ServeConfig, ServeInputs
@@ -51,6 +51,15 @@ def run(config: ServeConfig, inputs: ServeInputs, out: Path) -> NoReturn:
     load_seconds = time.monotonic() - started
     warmup_seconds = engine.programs.warm_up()
     model = Model(inputs.name, tokenizer, config.max_length, vocabulary_size, int(time.time()))
+    hub = Hub(engine, config.max_waiting)
+    server = build_server(
+        build_app(hub, model, allowed, config.cors_origins),
+        hub,
+        seconds=config.client_seconds,
+        connections=room_for(config.max_connections),
+        drain_seconds=config.drain_seconds,
+    )
+    end_on_signals(server)
     listen(listener)
     url = url_of(config.host, listener)
     write_json(
@@ -65,15 +74,7 @@ def run(config: ServeConfig, inputs: ServeInputs, out: Path) -> NoReturn:
     )
     write_json(out / ENDPOINT, {"url": url, "name": inputs.name})
     log(f"serving {inputs.name} at {url}")
-    hub = Hub(engine, config.max_waiting)
-    ignore_signals()
-    build_server(
-        build_app(hub, model, allowed, config.cors_origins),
-        hub,
-        seconds=config.client_seconds,
-        connections=room_for(config.max_connections),
-        drain_seconds=config.drain_seconds,
-    ).run(sockets=[listener])
+    server.run(sockets=[listener])
     if engine.error is not None:
         raise engine.error
     raise SystemExit(0)

@@ -7,6 +7,7 @@ itself whether that still holds.
 """
 
 import hashlib
+import os
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -70,7 +71,9 @@ class Digests:
     def save(self) -> None:
         if self.memory and self.changed:
             self.memory.parent.mkdir(parents=True, exist_ok=True)
-            write_json(self.memory, self.known)
+            own = self.memory.with_name(f"{self.memory.name}.{os.getpid()}")  # recipes that run at once share a memory
+            write_json(own, self.known)
+            own.replace(self.memory)
             self.changed = False
 
 

@@ -17,12 +17,11 @@ from pyarrow import ipc
 
 from common.errors import UserError
 from common.files import read_json
-from data.config import KINDS, PACKED, TABLES, DataConfig, Source, ending
+from data.config import KINDS, TABLES, DataConfig, Source, ending, listed
 from data.sources.json_rows import BadRow, count_lines, is_array, read_array, read_lines
 from data.sources.packed import opened
 
 BATCH, SHUFFLE_WINDOW = 256, 10_000
-OTHERS = frozenset({".zip", ".7z", ".rar", ".lz4", ".br", ".z", ".zstd", ".lzma", ".snappy"})
 _STATE, _SPLITS = "state.json", "dataset_dict.json"
 Placed = tuple[str, dict[str, Any] | BadRow]
 """A row, or why it is none, with its "file:line"."""
@@ -33,30 +32,11 @@ def files_of(source: Source) -> list[str]:
     path = Path(source.path)
     if not path.is_dir():
         return [source.path]
-    wanted = source.files or "**/*"
-    seen = [p for p in path.glob(wanted) if _is_hidden(wanted) or not _is_hidden(p.relative_to(path).as_posix())]
-    found = _of_saved([p for p in seen if _holds_rows(p)], path, source.split)
+    found = _of_saved(listed(source), path, source.split)
     if not found:
         which = f" that match {source.files}" if source.files else ""
         raise UserError(f"no files of rows{which}", where=source.path, fix=f"known endings: {', '.join(sorted(KINDS))}")
-    return sorted(str(p) for p in found)
-
-
-def _is_hidden(name: str) -> bool:
-    """What other tools leave beside the rows, a second copy of them perhaps (.ipynb_checkpoints, ._rows.jsonl)."""
-    return any(part.startswith(".") for part in name.split("/"))
-
-
-def _holds_rows(path: Path) -> bool:
-    """UserError for rows that cannot be read: they would be left out unsaid."""
-    if path.is_symlink() and not path.exists() and ending(path):
-        raise UserError("a link that leads to nothing", where=str(path), fix="fetch its file again, or remove the link")
-    if path.suffix.lower() in OTHERS and ending(path.stem) and path.is_file():
-        fix = (
-            f"unpack it, or compress it otherwise ({', '.join(PACKED)}); or choose among the files: data.sources.files"
-        )
-        raise UserError(f"a file of rows in {path.suffix}, which is not read", where=str(path), fix=fix)
-    return bool(ending(path)) and path.is_file()
+    return [str(p) for p in found]
 
 
 def _of_saved(files: list[Path], root: Path, split: str | None) -> list[Path]:

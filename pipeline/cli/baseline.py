@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 
 from common.errors import UserError
-from common.files import read_json, write_json
+from common.files import write_json
 from common.progress import log
 from pipeline.cli.options import Debug, guarded
-from pipeline.run.records import RECORD
+from pipeline.run.records import RECORD, read_record
 from pipeline.run.scores import find_score, pass_at_1, read_summary
 
 app = typer.Typer(no_args_is_help=True, help="Scores that later runs are held against.")
@@ -38,7 +38,7 @@ def save_baseline(run: str, out: Path, force: bool) -> int:
         raise UserError("this file exists", where=str(out), fix="name another, or replace it with --force")
     score = find_score(run, "eval")
     summary = read_summary(score)
-    record = read_json(score / RECORD) if (score / RECORD).is_file() else {}
+    record = read_record(score) if (score / RECORD).is_file() else {}
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out, summary | {"from": {name: record.get(name) for name in _KEPT} if record else None})
     log(f"saved pass@1 {pass_at_1(summary):.3f} on {summary['benchmark']}, of {score}, as {out}")

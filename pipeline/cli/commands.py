@@ -19,7 +19,7 @@ from pipeline.run.gate_more import settle_run
 from pipeline.run.graph import STAGES, Step, plan
 from pipeline.run.runner import Result, Runner, alone_in, check_needs, child_env, is_done, missing, read_result
 from pipeline.run.scores import find_score, note_current
-from pipeline.run.server import follow, start_server
+from pipeline.run.server import Server, follow, start_server
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class RecipeRun:
     def prepare(self) -> tuple[Step, ...]:
         """The steps, after the checks that need no lock; raises UserError where the run cannot succeed."""
         checks.check_sense(self.recipe)
+        inputs.check_apart(self.recipe, self.root)
         checks.check_writable(self.root)
         recipe = fetched(self.recipe)
         inputs.check_paths(recipe, self.source)
@@ -75,10 +76,10 @@ def run_recipe(opened: RecipeRun, first: str = STAGES[0], last: str = STAGES[-1]
     with alone_in(opened.root):
         note_current(opened.root, opened.recipe, opened.file, opened.sets, steps)
         results = Runner(opened.root, opened.env).run(wanted)
-    everything = [*results, *(read_result(step) for step in steps if step not in wanted and is_done(step))]
-    everything.sort(key=lambda result: steps.index(result.step))
-    verdict = _gate(opened, wanted, everything)
-    report = write_report(opened.recipe, opened.root, everything, verdict)
+        everything = [*results, *(read_result(step) for step in steps if step not in wanted and is_done(step))]
+        everything.sort(key=lambda result: steps.index(result.step))
+        verdict = _gate(opened, wanted, everything)
+        report = write_report(opened.recipe, opened.root, everything, verdict)
     print_closing(results, everything, verdict, report)
     return 0 if verdict is None or verdict.passed else 1
 
@@ -102,8 +103,7 @@ def _gate(opened: RecipeRun, wanted: Sequence[Step], results: Sequence[Result]) 
     if baseline is None or not verdict.raw["undecided"]:
         return verdict
     step = next(result.step for result in results if result.step.name == "eval")
-    with alone_in(opened.root):
-        return settle_run(step, baseline, verdict, settings, opened.root, opened.env)
+    return settle_run(step, baseline, verdict, settings, opened.root, opened.env)
 
 
 def run_stage(opened: RecipeRun, stage: str) -> int:
@@ -119,10 +119,12 @@ def _serve(opened: RecipeRun) -> int:
     for need in step.needs:
         if not is_done(need):
             raise missing(step, need, f"tapeout run {opened.called} --to {{stage}}")
-    with tempfile.TemporaryDirectory(prefix="tapeout-") as folder:
+
+    def start() -> Server:
         if is_done(step):
-            server = start_server(step, Path(folder), opened.env)
-        else:
-            with alone_in(opened.root):
-                server = Runner(opened.root, opened.env).serve(step)
-        return follow(server)
+            return start_server(step, Path(folder), opened.env)
+        with alone_in(opened.root):
+            return Runner(opened.root, opened.env).serve(step)
+
+    with tempfile.TemporaryDirectory(prefix="tapeout-") as folder:
+        return follow(start)

@@ -8,7 +8,8 @@ import typer
 
 from pipeline.cli.options import Debug, guarded
 from pipeline.run.children import ask
-from pipeline.run.scores import find_score, read_record
+from pipeline.run.records import read_record
+from pipeline.run.scores import find_score
 
 
 def show(

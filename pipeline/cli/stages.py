@@ -39,8 +39,7 @@ def _stage(
             raise UserError(f"without a recipe, {', '.join(lacking)} must be given", fix=f"see tapeout {stage} --help")
         named = {f"--{name}": str(value) for name, value in flagged.items() if name in _PATHS[stage]}
         alone.check_paths({flag: path for flag, path in named.items() if "://" not in path})
-        out = (options.out or Path(stage)).expanduser().absolute()
-        step, hardware = alone.stage_step(stage, config, given(**inputs), options.sets or (), out)
+        step, hardware = alone.stage_step(stage, config, given(**inputs), options.sets or (), options.out)
         return start(step, hardware, options.debug)
 
     guarded(work, options.debug)

@@ -64,7 +64,7 @@ def find_recipe(name: str) -> Path:
     shipped = shipped_recipes()
     if name in shipped:
         return shipped[name]
-    near = difflib.get_close_matches(path.with_suffix("").name, shipped, n=1)
+    near = difflib.get_close_matches(path.stem, shipped, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise UserError(f"no such recipe{hint}", where=name, fix="tapeout recipes lists the shipped ones")
 

@@ -3,6 +3,7 @@
 `--set a.b=c` edits the tree and is remembered as the place of what it set.
 """
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from pipeline.recipe.plain_yaml import DEEPEST, LARGEST, Line, compose, scalar
 
 Key = tuple[str | int, ...]
 _MERGE = "<<"
+_NUMBER = re.compile("[0-9]{1,9}")
 
 
 @dataclass
@@ -64,7 +66,7 @@ def _index(holder: Any, part: str, key: Key, where: str) -> Any:
     dotted = ".".join(map(str, key))
     if not isinstance(holder, list):
         raise UserError(f"{dotted} is a single value, it has no keys", where=where)
-    if not part.isdigit() or int(part) >= len(holder):
+    if not _NUMBER.fullmatch(part) or int(part) >= len(holder):
         raise UserError(f"{dotted} is a list of {len(holder)}, numbered from 0", where=where)
     return int(part)
 

@@ -31,7 +31,14 @@ def data_section(folder: Path, benchmark: str | None) -> dict[str, Any] | None:
     """
     if not (folder / DATASET).is_file():
         return None
-    found = read_json(folder / DATASET)
+    try:
+        return _section(read_json(folder / DATASET), benchmark)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        what, fix = f"the file is damaged: {error}", "delete the folder, and run the same command again"
+        raise UserError(what, where=str(folder / DATASET), fix=fix) from error
+
+
+def _section(found: dict[str, Any], benchmark: str | None) -> dict[str, Any] | None:
     if "histogram" not in found.get("lengths", {}):
         return None
     contamination, other = found.get("contamination"), ""

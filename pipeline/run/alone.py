@@ -12,7 +12,7 @@ from typing import Any
 from common.digests.known import Digests
 from common.digests.model import model_digest
 from common.errors import UserError
-from common.files import keep_apart, read_json
+from common.files import keep_apart, locked, real
 from common.progress import log
 from common.schema import absolute, is_remote
 from data.config import DataConfig
@@ -22,9 +22,9 @@ from pipeline.recipe.source import Source
 from pipeline.run import checks
 from pipeline.run.fetching import is_remote_rows, local_folder, local_rows
 from pipeline.run.graph import CONFIGS, INPUTS, KNOWN, Step, identity_of, reads_weights
-from pipeline.run.inputs import check_benchmark
-from pipeline.run.records import RECORD, identity
-from pipeline.run.runner import Runner, child_env
+from pipeline.run.inputs import check_apart, check_benchmark
+from pipeline.run.records import RECORD, identity, read_record
+from pipeline.run.runner import LOCK_PATIENCE_S, Runner, child_env
 from pipeline.run.scores import with_wanted_k
 from pipeline.run.server import follow, start_server
 
@@ -36,9 +36,12 @@ MODELS = ("--model", "--base")
 
 
 def stage_step(
-    stage: str, given: dict[str, Any], inputs: dict[str, Any], assignments: Sequence[str], out: Path
+    stage: str, given: dict[str, Any], inputs: dict[str, Any], assignments: Sequence[str], out: Path | None
 ) -> tuple[Step, HardwareConfig]:
-    """The step that the flags describe. `--set hardware.mesh=...` reaches the hardware section, others the stage's."""
+    """The step that the flags describe; `out` is its folder, None where it leaves no result.
+
+    `--set hardware.mesh=...` reaches the hardware section, others the stage's.
+    """
     source = Source(f"the options of tapeout {stage}", given)
     machine = Source(source.name, {})
     for assignment in assignments:
@@ -54,8 +57,10 @@ def stage_step(
         inputs = inputs | {_HARDWARE: hardware}
     if stage != "eval":  # whose model is a name
         inputs = {name: _found(name, value) for name, value in inputs.items()}
-    if stage == "convert":
-        keep_apart(out, inputs)
+    final = real((out or Path(stage)).expanduser())
+    if out is not None:
+        check_apart(config, final)
+        keep_apart(final, {} if stage == "eval" else {name: inputs[name] for name in PLACES if name in inputs})
     digests = Digests()
     seen: dict[str, Any] = {}
     if stage != "serve":  # nothing of it is kept: its model is not read for a fingerprint
@@ -66,7 +71,7 @@ def stage_step(
         }
     if KNOWN in INPUTS[stage].model_fields:
         inputs = inputs | {KNOWN: digests.known}
-    return Step(stage, stage, config, inputs, identity_of(stage, config, seen, digests), out), hardware
+    return Step(stage, stage, config, inputs, identity_of(stage, config, seen, digests), final), hardware
 
 
 def _found(name: str, value: Any) -> Any:
@@ -97,24 +102,32 @@ def run_alone(step: Step, hardware: HardwareConfig, debug: bool) -> int:
     """Run the step into its folder, which must be new, empty or the result of this very step."""
     checks.check_hardware(hardware)
     checks.check_machine([step])
-    final = step.final
-    if final.exists() and (not final.is_dir() or any(final.iterdir())):
-        if (final / RECORD).is_file() and read_json(final / RECORD)["fingerprint"] == step.fingerprint:
-            with_wanted_k(step, child_env(hardware, None, debug))
-            log(f"{step.name}: kept ({final})")
-            return 0
-        raise UserError(
-            "the output folder exists and is not empty", where=str(final), fix="name a new folder with --out"
-        )
+    final, env = step.final, child_env(hardware, None, debug)
+    if _is_kept(step):
+        with_wanted_k(step, env)
+        log(f"{step.name}: kept ({final})")
+        return 0
     checks.check_writable(final.parent)
-    if final.exists():
-        final.rmdir()
-    Runner(final.parent, child_env(hardware, None, debug)).run([step])
+    with locked(final.with_name(f".{final.name}.lock"), LOCK_PATIENCE_S):
+        _is_kept(step)  # or another has put something there meanwhile
+        Runner(final.parent, env).run([step])
     log(f"{step.name}: done ({final})")
     return 0
+
+
+def _is_kept(step: Step) -> bool:
+    """Whether the result of this very step is there; UserError where the folder holds anything else."""
+    final = step.final
+    if final.is_symlink():
+        raise UserError("symbolic links in a circle", where=str(final), fix="name a new folder with --out")
+    if not final.exists() or (final.is_dir() and not any(final.iterdir())):
+        return False
+    if (final / RECORD).is_file() and read_record(final)["fingerprint"] == step.fingerprint:
+        return True
+    raise UserError("the output folder exists and is not empty", where=str(final), fix="name a new folder with --out")
 
 
 def serve_alone(step: Step, hardware: HardwareConfig, debug: bool) -> int:
     """Serve until stopped; nothing is kept."""
     with tempfile.TemporaryDirectory(prefix="tapeout-") as folder:
-        return follow(start_server(step, Path(folder), child_env(hardware, None, debug)))
+        return follow(lambda: start_server(step, Path(folder), child_env(hardware, None, debug)))

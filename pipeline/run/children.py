@@ -69,6 +69,11 @@ def start(
     return child
 
 
+def newest() -> subprocess.Popen[bytes] | None:
+    """The child that was started last."""
+    return _started[-1] if _started else None
+
+
 def stop(child: subprocess.Popen[bytes]) -> int:
     """Ask the child to end, wait, sweep up its group. A second signal to us ends the patience.
 

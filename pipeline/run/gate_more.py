@@ -10,7 +10,7 @@ from common.progress import log
 from pipeline.run.children import ChildFailed, tell
 from pipeline.run.gate import SUMMARY, Judgement, judge
 from pipeline.run.graph import Step
-from pipeline.run.scores import read_record
+from pipeline.run.records import read_record
 from pipeline.run.server import scratch_server
 
 _DONE = "complete"

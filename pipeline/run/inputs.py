@@ -2,11 +2,14 @@
 
 import os
 from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
 from typing import Any
 
 from common.benchmark.folder import Folder, benchmark_folder, is_url
 from common.benchmark.layouts import GRADED, read_benchmark
 from common.errors import UserError
+from common.files import real
 from common.progress import log
 from common.schema import Section, is_remote
 from data.config import DataConfig
@@ -47,6 +50,34 @@ def check_paths(recipe: Recipe, source: Source) -> None:
             "the recipe names what is not there\n" + "\n".join(f"  {line}" for line in lines),
             fix="paths are relative to the recipe file; fetch a model with: hf download NAME --local-dir DIR",
         )
+
+
+def check_apart(section: Section, out: Path) -> None:
+    """UserError where `out` lies in what the section reads: results would be a part of what they come from."""
+    for key, path in inputs(section):
+        if key[-1] != "baseline" and _reaches(real(path), _pattern(section, key), real(out)):
+            what = f"the results would lie in what {dotted(key)} reads: {path}"
+            raise UserError(what, where=str(out), fix="name another place with --runs DIR (a stage alone: --out DIR)")
+
+
+def _pattern(section: Section, key: Key) -> str:
+    """Which files of a folder are read; "": all of them."""
+    holder: Any = section
+    for part in key[:-1]:
+        holder = holder[part] if isinstance(part, int) else getattr(holder, part)
+    return getattr(holder, "files", "")
+
+
+def _reaches(folder: Path, pattern: str, out: Path) -> bool:
+    """Whether a file somewhere in `out` can be one of those that `pattern` takes of a folder."""
+    if not folder.is_dir() or not out.is_relative_to(folder):
+        return False
+    names, parts = out.relative_to(folder).parts, (pattern or "**").split("/")
+    if "**" in parts:
+        parts = parts[: parts.index("**")]
+    elif len(parts) <= len(names):
+        return False
+    return all(fnmatch(name, part) for name, part in zip(names, parts, strict=False))
 
 
 def inputs(section: Section, key: Key = ()) -> Iterator[tuple[Key, str]]:

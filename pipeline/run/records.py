@@ -18,11 +18,14 @@ from typing import Any, get_args
 from pydantic.fields import FieldInfo
 
 from common.digests.known import Digests
-from common.files import write_json
+from common.errors import UserError
+from common.files import read_json, write_json
 from common.schema import InputMarker, Section
+from data.config import Source, listed
 
 RECORD = "record.json"
 FINGERPRINT_LENGTH = 12
+_KINDS = {"stage": str, "fingerprint": str, "config": dict, "metrics": dict, "seconds": int | float}
 _PACKAGES = (
     "tapeout",
     "jax",
@@ -38,7 +41,11 @@ _PACKAGES = (
 
 
 def identity(value: Any, digests: Digests, without: Collection[str] = ()) -> Any:
-    """`value` as plain data in which every InputPath that exists is replaced by its content's digest."""
+    """`value` as plain data in which every InputPath that exists is replaced by its content's digest: of a
+    folder of rows, by that of the files which are rows."""
+    if isinstance(value, Source) and os.path.isdir(value.path):
+        place = digests.of_files(listed(value), Path(value.path))
+        return identity(value.model_dump(mode="json"), digests) | {"path": {"digest": place}}
     if isinstance(value, Section):
         return {
             name: _input(getattr(value, name), digests) if is_input(info) else identity(getattr(value, name), digests)
@@ -93,6 +100,22 @@ def git_revision() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return answer.stdout.strip() or None if answer.returncode == 0 else None
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What `write_record` left in `folder`; UserError where that is missing or damaged."""
+    path = folder / RECORD
+    try:
+        record = read_json(path)
+        if all(isinstance(record[key], kind) for key, kind in _KINDS.items()):
+            return record
+        what = "it is no record"
+    except FileNotFoundError:
+        what = "there is none"
+    except (ValueError, KeyError, TypeError) as error:
+        what = str(error)
+    fix = "delete the folder, and run the same command again; or name one that tapeout eval or tapeout run wrote"
+    raise UserError(f"no whole record of how this came about ({what})", where=str(path), fix=fix)
 
 
 def write_record(folder: Path, record: dict[str, Any], started: str, seconds: float, metrics: dict[str, Any]) -> None:

@@ -21,12 +21,13 @@ from pipeline.run import children
 from pipeline.run.attempts import JOB, make_way
 from pipeline.run.children import ChildFailed
 from pipeline.run.graph import KNOWN, RESUMES, Step
-from pipeline.run.records import RECORD, now, write_record
+from pipeline.run.records import RECORD, now, read_record, write_record
 from pipeline.run.scores import with_wanted_k
 from pipeline.run.server import METRICS, SCRATCH, Server, check_alive, scratch_server, start_server
 
 LOCK = ".lock"
-_LOCK_PATIENCE_S = 5.0
+LOCK_PATIENCE_S = 5.0
+"""A killed run's last process may need a moment to let go."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def is_done(step: Step) -> bool:
 
 
 def read_result(step: Step, kept: bool = True) -> Result:
-    record = read_json(step.final / RECORD)
+    record = read_record(step.final)
     return Result(step, kept, record["seconds"], record["metrics"])
 
 
@@ -68,18 +69,9 @@ def child_env(hardware: HardwareConfig, cache: Path | None, debug: bool) -> dict
 
 @contextmanager
 def alone_in(root: Path) -> Iterator[None]:
-    """Hold `root`'s lock; a killed run's last process may need a moment to let go."""
+    """Hold `root`'s lock."""
     root.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + _LOCK_PATIENCE_S
-    with ExitStack() as held:
-        while True:
-            try:
-                held.enter_context(locked(root / LOCK))
-                break
-            except UserError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.1)
+    with locked(root / LOCK, LOCK_PATIENCE_S):
         shutil.rmtree(root / SCRATCH, ignore_errors=True)
         yield
 

@@ -16,7 +16,7 @@ from pipeline.recipe.schema import Recipe, load_recipe, resolved_yaml
 from pipeline.run.children import ChildFailed, ask
 from pipeline.run.gate import SUMMARY
 from pipeline.run.graph import Step
-from pipeline.run.records import RECORD
+from pipeline.run.records import RECORD, read_record
 
 CURRENT = "current.json"
 
@@ -37,8 +37,9 @@ def _noted(root: Path) -> dict[str, Any] | None:
     """What was noted last; None where nothing was, or a file that this is not."""
     try:
         said = read_json(root / CURRENT)
-        return said if {"recipe", "set", "scored", "steps"} <= set(said) else None
-    except (FileNotFoundError, ValueError, TypeError):
+        words = [said["recipe"], said["scored"], *said["set"], *said["steps"], *said["steps"].values()]
+        return said if all(isinstance(word, str) for word in words) else None
+    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
@@ -49,18 +50,6 @@ def _scored(recipe: Recipe) -> str:
         gate = type(plain.eval.gate)()
         plain = plain.model_copy(update={"eval": plain.eval.model_copy(update={"gate": gate})})
     return hashlib.sha256(resolved_yaml(plain).encode()).hexdigest()
-
-
-def read_record(run: Path) -> dict[str, Any]:
-    """The record beside a score; UserError for a score without one."""
-    record = run / RECORD
-    if not record.is_file():
-        raise UserError(
-            "this score has no record of how it came about",
-            where=str(record),
-            fix="name a folder that tapeout eval or tapeout run wrote",
-        )
-    return read_json(record)
 
 
 def find_score(where: str, step: str) -> Path:
@@ -135,8 +124,8 @@ def with_wanted_k(step: Step, env: dict[str, str]) -> None:
     wanted = step.config.model_dump(mode="json")
     if step.stage != "eval" or wanted["self_test"]:
         return
-    record = read_json(step.final / RECORD)
-    if record["config"]["k"] == wanted["k"]:
+    record = read_record(step.final)
+    if record["config"].get("k") == wanted["k"]:
         return
     answer = ask("eval.score.rescore", {"run": str(step.final), "config": wanted}, env)
     if answer.code:

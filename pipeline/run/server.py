@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -110,13 +110,24 @@ def check_alive(server: Server) -> None:
             raise UserError("the server stopped while it was scored")
 
 
-def follow(server: Server) -> int:
-    """Show what the server says until it ends or we are asked to; returns its exit code."""
+def follow(start: Callable[[], Server]) -> int:
+    """Start a server and show what it says until it ends or we are asked to; returns its exit code.
+
+    One that is asked to end once it is ready ends well, wherever in here we are by then. Raises Interrupted for one
+    that was still loading or would not end, ChildFailed for one that a signal ended.
+    """
+    before = children.newest()
     try:
-        while server.child.poll() is None:
-            server.show()  # that it serves is said only here, where a signal is known to end it well
+        server = start()
+        while (code := server.child.poll()) is None:
+            server.show()
             time.sleep(_POLL_S)
         server.show()
-        return server.child.wait()
     except Interrupted:
-        return server.stop()
+        child = children.newest()
+        if child is None or child is before or children.stop(child) != 0:
+            raise
+        return 0
+    if code < 0:
+        raise ChildFailed("serve", code)
+    return code

@@ -165,7 +165,7 @@ def build_server(app: Any, hub: Hub, *, seconds: float, connections: int, drain_
     return Server(settings, hub, drain_seconds)
 
 
-def ignore_signals() -> None:
-    """uvicorn repeats the signals to our handlers when it is done: those do nothing."""
+def end_on_signals(server: Server) -> None:
+    """A signal ends it well before uvicorn takes them over, too; when it is done it repeats them to these handlers."""
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, server.handle_exit)

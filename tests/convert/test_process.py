@@ -130,7 +130,7 @@ def test_read_only_target_is_one_screen(make_base, make_adapter, tmp_path):
     process = start(base, adapter, out, prefix=prefix)
     printed = process.communicate()[1]
     assert process.returncode == 2, printed
-    assert "no permission to write here" in printed and str(out) in printed and "Traceback" not in printed
+    assert "no permission to read or write here" in printed and str(out) in printed and "Traceback" not in printed
     assert files(out) == {}
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from common.digests.known import Digests
+from data.sources.files import files_of
 from pipeline.recipe.schema import load_recipe
 from pipeline.run.graph import plan
 from pipeline.run.records import identity
@@ -83,6 +84,33 @@ def test_content_touches_what_reads_it(small: Path, tmp_path: Path, file: str, e
     before = fingerprints(small, "model.path=model")
     edited(tmp_path / file)
     assert changed(before, fingerprints(small, "model.path=model")) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "counts"),
+    [
+        ("'*.jsonl'", "other.jsonl", True),
+        ("'*.jsonl'", "runs/small/eval/f/samples.jsonl", False),
+        ("'*.jsonl'", "notes.txt", False),
+        ("rows", "rows/deep/more.json.gz", True),
+        ("rows", "rows/.hidden/more.csv", True),
+        ("rows", "rows/README.md", False),
+        ("'rows/**/a*.csv'", "rows/deep/a.csv", True),
+        ("'rows/**/a*.csv'", "rows/deep/b.csv", False),
+    ],
+)
+def test_a_folder_of_rows_is_known_by_those_that_are_read(small: Path, path: str, name: str, counts: bool):
+    """And by no others: a recipe beside its rows is not another one because it has results there."""
+    (small.parent / "rows").mkdir()
+    before = fingerprints(small, f"data.sources.0.path={path}")
+    file = small.parent / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"{}")
+    after = fingerprints(small, f"data.sources.0.path={path}")
+    assert changed(before, after) == (ALL - {"eval-base"} if counts else set())
+    if counts:
+        (source,) = load_recipe(str(small), [f"data.sources.0.path={path}"]).data.sources
+        assert os.fspath(file) in files_of(source)
 
 
 def test_a_place_is_no_content(small: Path, tmp_path: Path):

@@ -1,6 +1,7 @@
 """Servers: in the foreground until stopped, beside an eval only as long as it lasts, and never left behind."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+
+from tests.processes import children_of
 
 MODEL = Path(__file__).resolve().parents[2] / "recipes" / "assets" / "tiny-gemma4"
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -34,15 +37,38 @@ def is_closed(url: str) -> bool:
     return False
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_a_server_from_flags_alone_serves_until_it_is_stopped(tmp_path: Path, start: Start, signum: int):
-    child = start("serve", "--model", MODEL, "--port", "0", "--set", "slots=2", "--set", "max_length=64")
+FLAGS = ("serve", "--model", MODEL, "--port", "0", "--set", "slots=2", "--set", "max_length=64")
+
+
+def test_a_server_from_flags_alone_serves_until_it_is_stopped(tmp_path: Path, start: Start):
+    child = start(*FLAGS)
     url = announced(child)
     assert [model["id"] for model in httpx.get(f"{url}/models").json()["data"]] == ["tiny-gemma4"]
-    child.send_signal(signum)
+    child.send_signal(signal.SIGINT)
     assert child.wait() == 0
     assert is_closed(url)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_ends_well_from_its_first_moment(tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch):
+    """Its address is written, and neither it nor the conductor has come any further."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    child = start(*FLAGS)
+    while not list(tmp_path.glob("tapeout-*/endpoint.json")):
+        assert child.poll() is None
+    child.send_signal(signal.SIGTERM)
+    said = child.communicate()[0]
+    assert child.returncode == 0 and "Traceback" not in said, said
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_server_that_is_killed_is_told(start: Start):
+    child = start(*FLAGS)
+    announced(child)
+    (server,) = children_of(child.pid)
+    os.kill(server, signal.SIGKILL)
+    assert child.wait() == 1 and child.stdout and "serve was killed from outside" in child.stdout.read()
 
 
 @pytest.mark.slow

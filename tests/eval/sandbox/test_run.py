@@ -12,7 +12,7 @@ import pytest
 
 from common.benchmark.layouts import load_benchmark
 from common.benchmark.problems import Problem
-from common.files import digest_tree
+from common.digests.known import Digests
 from eval.grade import simulate
 from eval.grade.simulate import Simulator, Verdict
 from eval.sandbox import landlock
@@ -85,10 +85,10 @@ def test_nothing_outside_is_written(
 ) -> None:
     (tmp_path / "kept").write_text("as it was")
     (tmp_path / "link").symlink_to(tmp_path / "kept")
-    before = digest_tree(tmp_path)
+    before = Digests().of(tmp_path)
     for name in ("kept", "link", "new"):
         simulate.grade(problem, top(body.replace("{path}", str(tmp_path / name))), golden, simulator)
-    assert digest_tree(tmp_path) == before
+    assert Digests().of(tmp_path) == before
 
 
 @pytest.mark.parametrize("path", ["{outside}/secret", "/etc/passwd", "/proc/self/mem", "/proc/self/environ"])

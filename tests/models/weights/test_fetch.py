@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import UserError
-from common.schema import is_remote
+from common.schema import absolute, is_remote
 from models.weights.fetch import fetch
 from tests.hub import Hub
 
@@ -100,6 +100,12 @@ def test_a_url_with_nothing_behind_it(tmp_path: Path) -> None:
         fetch("gs://bucket/model", staging=str(tmp_path / "staging"))
 
 
-def test_what_is_remote(tmp_path: Path) -> None:
+def test_what_is_remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     assert is_remote("google/gemma-3-270m-it") and is_remote("gs://bucket/model")
-    assert not is_remote(str(tmp_path)) and not is_remote("model") and not is_remote("a/b/c")
+    for path in (str(tmp_path), "model", "a/b/c", "~/x", "./x", "../x", "x/", "/x", "x/..", "../../x", "~me/x", ".x/y"):
+        assert not is_remote(path) and (path == "" or Path(absolute(path)).is_absolute())
+    (tmp_path / "google" / "gemma-3-270m-it").mkdir(parents=True)
+    assert not is_remote("google/gemma-3-270m-it"), "what is here is meant"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert absolute("~/x") == absolute("./x") == absolute("google/../x") == str(tmp_path / "x")
