@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.digests.model import NOTE
 from common.errors import UserError
 from common.safetensors import INDEX, Weights
 from convert.adapters.adapter import METADATA, Adapter, Site, check_pairs, sites
@@ -75,8 +76,8 @@ def prepare(config: ConvertConfig, inputs: ConvertInputs) -> Work:
     plan = make_plan(model, adapter, config.max_shard_size)
     own = {shard.path.name for shard in base.shards}
     carried, left_out = carried_files(base.folder, own)
-    if config.max_shard_size is not None:
-        carried = [name for name in carried if name != INDEX]
+    anew = {INDEX: config.max_shard_size is not None, NOTE: adapter.date is not None}
+    carried = [name for name in carried if not anew.get(name)]
     exported = adapter.method == "lora" and config.peft
     return Work(
         source,

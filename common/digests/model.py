@@ -21,7 +21,9 @@ TOKENIZER = (
     "additional_chat_templates/*.jinja",
 )
 """What `PreTrainedTokenizerFast.from_pretrained` looks for."""
-READ = (CONFIG, "generation_config.json", *TOKENIZER)
+NOTE = "tapeout.json"
+"""Of the day that the template was told when it trained: models/text/day."""
+READ = (CONFIG, "generation_config.json", NOTE, *TOKENIZER)
 """What is read of a model besides its weights."""
 
 

@@ -5,13 +5,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from common.digests.model import NOTE
 from common.errors import UserError
 from common.files import read_json
 
 DAY = "2024-07-26"
 """What a template that asks for today's date is told, unless another day is pinned."""
-NOTE = "tapeout.json"
-"""In the folder of a model or adapter whose data shows the day."""
 
 
 def note_of(day: str) -> bytes:

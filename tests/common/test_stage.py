@@ -57,7 +57,7 @@ def test_every_input_is_asked_for_by_name(stage: str) -> None:
     for name, field in INPUTS[stage].model_fields.items():
         if field.is_required():
             job = GOOD[stage] | {"out": "out"}
-            job["inputs"] = {key: value for key, value in job["inputs"].items() if key != name}
+            job["inputs"] = {key: value for key, value in GOOD[stage]["inputs"].items() if key != name}
             with pytest.raises(UserError) as told:
                 read(stage, job)
             assert f"  inputs.{name}: " in told.value.what

@@ -97,6 +97,8 @@ def test_the_day_that_the_data_showed_is_noted_with_whatever_is_written(make_bas
     base = make_base()
     (base / NOTE).write_bytes(note_of("2001-02-03"))
     adapter = make_adapter(base)
+    undated, _ = convert(base, adapter, "undated")
+    assert noted_day(undated / "model") == "2001-02-03", "the base's own"
     about = json.loads((adapter / "adapter.json").read_text())
     (adapter / "adapter.json").write_text(json.dumps(about | {"date": "2024-02-29"}))
     out, _ = convert(base, adapter)
