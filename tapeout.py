@@ -1,71 +1,46 @@
-"""The first lines of every process of ours: nothing of ours is imported before the path is safe.
+"""The first lines of every process of ours: nothing else of ours is imported before the path is safe.
 
 `tapeout` begins here, under a name that no folder of a user's has by chance; and so does what `common.process` starts:
-`python -P tapeout.py --child PARENT MODULE ARGUMENT...`. The standard library comes first, then the folder of this
-file, then the rest, and never the working folder: a data.py, models/ or json.py that lies there is not ours to run.
+`python -P tapeout.py --child PARENT MODULE ARGUMENT...`.
 """
 
 import os
 import sys
 
-ROOT = os.path.dirname(os.path.abspath(__file__))
-CHILD = "--child"
 _PR_SET_PDEATHSIG = 1
 
 
-def elsewhere(entries: list[str]) -> list[str]:
-    """The entries of a path that name another folder than the working folder, wherever that is: an absolute place."""
-    return [entry for entry in entries if os.path.isabs(entry) and not _is_here(entry)]
+def _begin() -> bool:
+    """Open streams and a safe path; whether this is a child of ours."""
+    given = list(sys.path)
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    from common import safe_path  # noqa: PLC0415  from here, whatever the path holds besides
 
-
-def _is_here(entry: str) -> bool:
-    try:
-        return os.path.samefile(entry, os.curdir)
-    except OSError:
-        return False
-
-
-def _ours_first(entries: list[str]) -> list[str]:
-    library = os.path.dirname(os.__file__)
-    first = [library, os.path.join(library, "lib-dynload"), ROOT]
-    return [*first, *(entry for entry in entries if entry not in first)]
-
-
-def _open_streams() -> None:
-    """Standard streams that were closed lead nowhere, or the next files that are opened would be taken for them."""
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        if getattr(sys, name) is None:
-            os.dup2(os.open(os.devnull, os.O_RDWR), number)
-            os.set_inheritable(number, True)
-            setattr(sys, name, open(number, "w" if number else "r"))
+    safe_path.open_streams()
+    child = sys.argv[1:2] == [safe_path.CHILD]
+    sys.path[:] = safe_path.ours_first(given if child else safe_path.without_working_folder(given))
+    return child
 
 
 def main() -> None:
-    """The command line. What Python put on the path for the working folder, or for PYTHONPATH in it, is taken off."""
-    _open_streams()
-    given = os.environ.get("PYTHONPATH", "").split(os.pathsep) + ([] if sys.flags.safe_path else sys.path[:1])
-    try:
-        here = os.getcwd()
-    except OSError:  # it was deleted: nothing lies there
-        here = ""
-    unsafe = {"", *(os.path.normpath(os.path.join(here, entry)) for entry in given if entry not in elsewhere([entry]))}
-    sys.path[:] = _ours_first([entry for entry in sys.path if entry not in unsafe])
-    import signal  # noqa: PLC0415
+    """The command line, or in a child the module that it names."""
+    if _begin():
+        _run_child()
+        return
+    import signal  # noqa: PLC0415  not before the path is safe
 
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a Ctrl-C before the command has begun prints no traceback
-    from pipeline.cli.app import main as command_line  # noqa: PLC0415  not before the path is safe
+    from pipeline.cli.app import main as command_line  # noqa: PLC0415
 
     command_line()
 
 
-def _child() -> None:
+def _run_child() -> None:
     """Run a module as `python -m` does; a parent that is named by its id takes this process with it when it dies.
 
     It answers to SIGINT and SIGTERM whatever its parent ignored (a shell's background job ignores SIGINT) or blocked.
     """
-    _open_streams()
-    sys.path[:] = _ours_first(sys.path)
     import ctypes  # noqa: PLC0415  not before the path is safe
     import runpy  # noqa: PLC0415
     import signal  # noqa: PLC0415
@@ -84,4 +59,4 @@ def _child() -> None:
 
 
 if __name__ == "__main__":
-    _child() if sys.argv[1:2] == [CHILD] else main()
+    main()

@@ -15,10 +15,10 @@ from typing import Any
 
 from common.errors import EXIT_USER_ERROR, UserError, from_os_error
 from common.files import read_json
-from common.pipes import unbroken
 from common.progress import log
 
 EXIT_CRASH = 1
+BROKEN = 128 + signal.SIGPIPE
 
 
 def report(error: BaseException, debug: bool) -> int:
@@ -69,3 +69,21 @@ def answer(work: Callable[[Any], Any], exit_code: Callable[[Any], int] = lambda 
         return exit_code(said)
 
     return unbroken(lambda: reported(whole, BrokenPipeError))
+
+
+def unbroken(work: Callable[[], int]) -> int:
+    """`work`'s exit code once all that it printed is out; 141 where the reader of a pipe has left before."""
+    try:
+        code = work()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        # What is still buffered goes nowhere, or the interpreter would complain of it at its end.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except BrokenPipeError:
+                os.dup2(nowhere, stream.fileno())
+        return BROKEN
+    return code

@@ -127,7 +127,8 @@ def commit_folder(partial: Path, final: Path) -> None:
 
 @contextlib.contextmanager
 def new_folder(final: Path) -> Iterator[Path]:
-    """Yield `final`.partial, empty; on success it becomes `final`, on any failure it is removed."""
+    """Yield `final`.partial, empty; on success it becomes `final`, on any failure it is removed. Raises UserError where
+    `final` holds something."""
     if final.exists() and (not final.is_dir() or any(final.iterdir())):
         raise UserError("the output folder exists and is not empty", where=str(final), fix="name a new folder")
     partial = partial_of(final)

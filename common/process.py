@@ -12,9 +12,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import IO, Literal, NoReturn
 
-from tapeout import CHILD, ROOT, elsewhere
+from common.safe_path import CHILD, FIRST, elsewhere
 
-_FIRST = os.path.join(ROOT, "tapeout.py")
 Argument = str | int | Path
 Pipe = IO[bytes] | int | None
 Group = Literal["parent", "own", "own session"]
@@ -28,7 +27,7 @@ def command(module: str, *arguments: Argument, with_parent: bool, site: bool = T
     `site=False`: the standard library and ours alone, whatever the environment says.
     """
     flags = ["-P"] if site else ["-I", "-S"]
-    return [sys.executable, *flags, _FIRST, CHILD, str(os.getpid() if with_parent else 0), module, *map(str, arguments)]
+    return [sys.executable, *flags, FIRST, CHILD, str(os.getpid() if with_parent else 0), module, *map(str, arguments)]
 
 
 def environment(base: Mapping[str, str] | None = None, **changes: str) -> dict[str, str]:

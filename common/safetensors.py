@@ -79,7 +79,8 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def read_weights(folder: Path) -> Weights:
-    """The headers of all files of the shard plan."""
+    """The headers of all files of the shard plan. Raises UserError for a missing folder or file, or a name that two
+    files hold."""
     if not folder.is_dir():
         raise UserError("no such model folder", where=str(folder), fix="give a folder with config.json and safetensors")
     weights = Weights(folder, tuple(read_shard(file) for file in weight_files(folder)))

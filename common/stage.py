@@ -58,7 +58,7 @@ def main(stage: str, run: Run, config_type: type[Section], inputs_type: type[Sec
     Anything but a job file is handed to `tapeout STAGE`, in place of this process.
     """
     if not sys.argv[1:2] or not sys.argv[1].endswith(".json"):
-        become("pipeline", stage, *sys.argv[1:])
+        become("tapeout", stage, *sys.argv[1:])
     signal.signal(signal.SIGTERM, _on_term)
     gc.freeze()  # a million objects of the libraries stay for good: the collector need not walk them again and again
 

@@ -24,7 +24,7 @@ REFUSED = "refused by the template"
 
 
 def folded(example: Example) -> Example:
-    """System text at the head of the user turn that follows it."""
+    """System text at the head of the user turn that follows it. Raises UserError where no user turn follows."""
     found: list[Message] = []
     pending: list[str] = []
     for message in example.messages:
@@ -54,7 +54,8 @@ def folds(config: DataConfig, tokenizer: PreTrainedTokenizerFast) -> bool:
 
 
 def rendered(tokenizer: PreTrainedTokenizerFast, example: Example, last_only: bool) -> Rendered:
-    """What the tokenizer will see of an example whose system turns are folded, where they are to be."""
+    """What the tokenizer will see of an example whose system turns are folded, where they are to be. Raises UserError,
+    with the row's place, for what the template refuses or drops."""
     try:
         if not example.messages:
             return render_text(tokenizer, example.text)

@@ -120,6 +120,7 @@ def _span(piece: Piece) -> str:
 
 
 def show(job: dict[str, Any]) -> None:
+    """Print the rows asked for as they are trained on. Raises UserError where none is left."""
     config, inputs = DataConfig.model_validate(job["config"]), DataInputs.model_validate(job["inputs"])
     found = list(conversations(config, inputs, job["count"]))
     if not found:

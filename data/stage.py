@@ -157,7 +157,8 @@ def _packer(config: DataConfig) -> Callable[[Iterable[Tokens]], Iterator[PackedR
 
 
 def run(config: DataConfig, inputs: DataInputs, out: Path) -> dict[str, Any]:
-    """Write train/, validation/ and dataset.json into `out`; returns the figures."""
+    """Write train/, validation/ and dataset.json into `out`; returns the figures. Raises UserError for rows that cannot
+    be used, and where none is left."""
     if config.contamination in ("drop", "error") and config.benchmark is None:
         what = f"contamination: {config.contamination} compares with a benchmark, and there is none"
         raise UserError(what, where="data.contamination", fix="name a folder as data.benchmark")

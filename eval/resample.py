@@ -71,7 +71,8 @@ async def _draw(
 
 
 def draw_more(job: dict[str, Any]) -> None:
-    """Leave in `out` what the run has and `more` further samples of each telling problem, scored together."""
+    """Leave in `out` what the run has and `more` further samples of each telling problem, scored together. Raises
+    UserError for a benchmark that has changed since, and what stopped the samples."""
     run, out = Path(job["run"]), Path(job["out"])
     config = EvalConfig.model_validate(job["config"])
     _copied(run, out)

@@ -27,7 +27,8 @@ LIMITS = (("n", "num_attention_heads"), ("k", "num_key_value_heads"), ("f", "int
 def make_mesh(hardware: HardwareConfig, spec: DecoderSpec | None = None, batch_size: int | None = None) -> Mesh:
     """A mesh over all devices, checked against the sizes of `spec` where it is given, before anything is loaded.
 
-    `auto` shards weights and batch over all of them (fsdp), and what does not divide so over tp.
+    `auto` shards weights and batch over all of them (fsdp), and what does not divide so over tp. Raises UserError for
+    sizes that are not those of the devices or do not divide the model.
     """
     devices = jax.devices()
     if hardware.mesh == "auto":
@@ -70,7 +71,8 @@ def fill_a_box(devices: Sequence[Any]) -> bool:
 
 
 def serving_mesh(tp: int | Literal["auto"], replicate: str, spec: DecoderSpec) -> Mesh | None:
-    """A mesh that spreads heads over the first `tp` devices, or as many as are valid; None: one device."""
+    """A mesh that spreads heads over the first `tp` devices, or as many as are valid; None: one device. Raises
+    UserError for more than there are."""
     devices = jax.devices()
     if tp == "auto":
         tp = max(_valid(spec, replicate, len(devices)))
@@ -130,7 +132,8 @@ def _valid(spec: DecoderSpec, replicate: str, most: int = 1024) -> list[int]:
 def auto_mesh(
     devices: int, replicate: str, spec: DecoderSpec | None, batch_size: int | None
 ) -> tuple[dict[str, int], str]:
-    """Sizes of a mesh that is valid, and why these: as much fsdp as width and batch allow, the rest in tp."""
+    """Sizes of a mesh that is valid, and why these: as much fsdp as width and batch allow, the rest in tp. Raises
+    UserError where there is none."""
     if spec is None:
         return {"fsdp": devices}, "weights and batch over all devices"
     for fsdp in (n for n in range(devices, 0, -1) if devices % n == 0):
@@ -181,6 +184,7 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 
 
 def check_batch(mesh: Mesh, batch_size: int) -> None:
+    """Raises UserError for a batch whose rows do not divide over the devices."""
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
     if batch_size % ways:
         raise UserError(

@@ -56,7 +56,7 @@ def room_for(connections: int) -> int:
 
 
 def read_keys(path: str) -> list[str]:
-    """Keys, one a line; blank lines and those that begin with # are none."""
+    """Keys, one a line; blank lines and those that begin with # are none. Raises UserError where there are none."""
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

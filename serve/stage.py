@@ -100,6 +100,7 @@ def build_engine(
 
 
 def read_dataset(path: Path) -> dict[str, Any]:
+    """dataset.json of a data artifact. Raises UserError where there is none."""
     if not path.is_file():
         raise UserError("no such data artifact", where=str(path), fix="name the data stage's output folder")
     return read_json(path)
@@ -111,7 +112,8 @@ def day_of(config: ServeConfig, dataset: dict[str, Any] | None, adapter: str | N
 
 
 def check_probes(tokenizer: PreTrainedTokenizerFast, dataset: dict[str, Any], path: Path) -> None:
-    """The data stage's probes, rendered by this model's tokenizer, must give the ids that were trained on."""
+    """The data stage's probes, rendered by this model's tokenizer, must give the ids that were trained on. Raises
+    UserError for the first that does not."""
     fix = "serve the model with the tokenizer and chat template it was trained with"
     if dataset["template_digest"] != template_digest(tokenizer):
         raise UserError("the chat template is not the one of the training data", where=str(path), fix=fix)

@@ -26,6 +26,7 @@ CONFIGS = {f"{room}.config" for room in ("models", "data", "train", "convert", "
 """What the conductor may import of the other rooms; these import nothing heavy, so that it starts at once."""
 MOST_ROOMS = 14
 HEAVY = {"jax", "jaxlib", "flax", "optax", "qwix", "orbax", "grain", "transformers", "torch", "numpy", "datasets"}
+FIRST = REPO / "tapeout.py"
 FILES = sorted(path for room in ROOMS for path in (REPO / room).rglob("*.py"))
 
 
@@ -91,7 +92,17 @@ def test_configs_import_in_milliseconds(room: str):
     outside = {name.split(".")[0] for _, name in imports(path, KNOWN)} - set(ROOMS)
     inside = {name for _, name in imports(path, KNOWN) if name.split(".")[0] in ROOMS}
     assert outside <= {"typing", "pydantic", "collections", "enum", "re", "pathlib", "math"}
-    assert inside <= {"common.schema", "models.config"}
+    assert inside <= {"common.schema", "common.errors", "models.config"}
+
+
+def test_what_runs_before_the_path_is_safe():
+    """It imports what the interpreter has loaded by then; and nothing imports it, since it is where all begins."""
+    before = REPO / "common" / "safe_path.py"
+    assert {name for _, name in imports(before, KNOWN)} == {"os", "sys"}
+    assert not [path for path in FILES for _, name in imports(path, KNOWN) if name.split(".")[0] == FIRST.stem]
+    at_once = [node for node in ast.parse(FIRST.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert {name for node in at_once for name in imported(node, FIRST.stem, KNOWN)} == {"os", "sys"}
+    assert {name for _, name in imports(FIRST, KNOWN)} & KNOWN == {"common.safe_path", "pipeline.cli.app"}
 
 
 def wing_of(module: str) -> str:

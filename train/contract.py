@@ -40,7 +40,8 @@ def check_data(model: str, data: Path, dataset: dict[str, Any], spec: DecoderSpe
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerFast, model: str, data: Path, dataset: dict[str, Any]) -> None:
-    """By the digests that the data stage noted and, where there are none, by the prompts that it rendered."""
+    """By the digests that the data stage noted and, where there are none, by the prompts that it rendered. Raises
+    UserError where they are another's."""
     other = None
     if dataset.get("tokenizer_digest", own := tokenizer_digest(tokenizer)) != own:
         other = "tokenizer"
@@ -59,7 +60,8 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerFast, model: str, data: Path, 
 
 
 def check_rows(folder: Path, vocab: int, max_length: int, spelled: Callable[[int], str]) -> None:
-    """Every token has a row in the embedding, every row fits, and there are supervised tokens."""
+    """Every token has a row in the embedding, every row fits, and there are supervised tokens. Raises UserError with
+    the row and the token otherwise."""
     count = idle = 0
     for row in read_rows(folder):
         where = f"{folder}: row {count}"

@@ -130,7 +130,8 @@ class Loop:
         return not any(line["step"] == done and "validation_loss" in line for line in read_log(self.path))
 
     def validate(self, trained: nnx.State, step: int, journal: TrainingLog, stop: Stop) -> None:
-        """Mean loss per supervised token over the validation rows (each at most once); none where a signal comes."""
+        """Mean loss per supervised token over the validation rows (each at most once); none where a signal comes.
+        Raises UserError for a loss that is not finite."""
         if self.batches.count("validation") == 0:
             return
         total = tokens = 0.0

@@ -117,7 +117,7 @@ def split(decoder: Decoder) -> tuple[nnx.GraphDef[Decoder], nnx.State, nnx.State
 
 
 def check_config(config: TrainConfig) -> None:
-    """Settings that exclude each other, or that this machine cannot follow."""
+    """Settings that exclude each other, or that this machine cannot follow. Raises UserError for the first."""
     if config.remat == "offload" and (backend := jax.default_backend()) == "cpu":
         what = f"{backend} devices have no memory besides the host's to offload from"
         raise UserError(what, where="train.remat", fix="write remat: dots, which keeps the same products")

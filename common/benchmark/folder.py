@@ -118,7 +118,8 @@ def benchmark_folder(benchmark: str, dataset: str | None = None, revision: str |
     """Where the problems lie on this machine: a folder, one in a checkout, or one in a fetched repository's checkout.
 
     The checkout is the repository's, or the named folder; or, for a `dataset_*` folder named by itself, the checkout
-    around it. A path that the user names may be a link; what lies below may not lead out.
+    around it. A path that the user names may be a link; what lies below may not lead out. Raises UserError for a
+    `dataset` outside the checkout.
     """
     named = kept_checkout(benchmark, revision or "") if is_url(benchmark) else Path(benchmark).expanduser().absolute()
     if dataset:

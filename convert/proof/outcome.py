@@ -65,7 +65,8 @@ def why_not(config: ConvertConfig, probes: str | None, work: Work) -> str | None
 
 
 def prompts_of(folder: Path) -> list[list[int]]:
-    """Token ids of the data artifact's probes, cut to MAX_TOKENS."""
+    """Token ids of the data artifact's probes, cut to MAX_TOKENS. Raises UserError for a folder that is no data
+    artifact."""
     try:
         rows = read_json(folder / DATASET).get("probes", [])
         return [row["ids"][:MAX_TOKENS] for row in rows if row["ids"]]

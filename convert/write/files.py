@@ -29,7 +29,7 @@ class Sink:
         self.unsynced = 0
 
     def write(self, content: bytes | memoryview) -> None:
-        """`content` may be changed afterwards."""
+        """`content` may be changed afterwards. Raises OSError naming the file."""
         view = memoryview(content)
         hashed = self.hasher.submit(self.sha256.update, view) if len(view) >= LARGE else None
         try:

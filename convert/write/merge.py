@@ -124,6 +124,7 @@ def value_update(value: Value) -> Update:
 
 
 def checked(value: Value) -> np.ndarray:
+    """The tensor's array as trained. Raises UserError for NaN or infinity in it."""
     array = value.load().astype(np.float32)
     if not np.isfinite(array).all():
         raise UserError("the trained tensor holds NaN or infinity", where=value.name, fix="convert an earlier step")

@@ -91,7 +91,7 @@ def make_plan(model: ModelFolder, adapter: Adapter, max_shard_size: str | None) 
 
 
 def size_of(text: str) -> int:
-    """Bytes of "5GB", "500 MB" or "1GiB"."""
+    """Bytes of "5GB", "500 MB" or "1GiB". Raises UserError for other text."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)", text.strip())
     if match is None or match[2].upper() not in UNITS or (size := int(float(match[1]) * UNITS[match[2].upper()])) < 1:
         raise UserError(f"{text!r} is no size", where="convert.max_shard_size", fix="write a size such as 5GB or 500MB")

@@ -78,7 +78,8 @@ def design_of(example: Example) -> str:
 
 
 def compiling(config: DataConfig, examples: Iterable[Example], dropped: Counter[str]) -> Iterator[Example]:
-    """The examples whose Verilog compiles; the others are counted, or stop the stage."""
+    """The examples whose Verilog compiles; the others are counted, or stop the stage. Raises UserError for one that
+    does not, unless they are dropped."""
     count = cores()
     workers = [_Worker() for _ in range(count)]
     idle: SimpleQueue[_Worker] = SimpleQueue()

@@ -112,7 +112,8 @@ class Contamination:
 def judged(
     config: DataConfig, examples: Iterable[Example], found: Contamination, dropped: Counter[str]
 ) -> Iterator[Example]:
-    """The examples, each compared; those that resemble a problem are counted, left out or refused."""
+    """The examples, each compared; those that resemble a problem are counted, left out or refused. Raises UserError for
+    one to refuse, with both places."""
     assert config.benchmark is not None
     benchmark = BenchmarkIndex(config.benchmark)
     found.benchmark = {"name": benchmark.name, "digest": benchmark.digest}

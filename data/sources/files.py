@@ -28,7 +28,7 @@ Placed = tuple[str, dict[str, Any] | BadRow]
 
 
 def files_of(source: Source) -> list[str]:
-    """The files of a source, sorted by path."""
+    """The files of a source, sorted by path. Raises UserError where there are none."""
     path = Path(source.path)
     if not path.is_dir():
         return [source.path]

@@ -101,7 +101,8 @@ def _past_space(text: str, at: int) -> int:
 
 
 def read_array(path: str) -> Iterator[tuple[str, dict[str, Any] | BadRow]]:
-    """Yield ("file:line" of where it begins, the row or why it is none) for each element of a JSON array."""
+    """Yield ("file:line" of where it begins, the row or why it is none) for each element of a JSON array. Raises
+    UserError with its line where the array itself is malformed."""
     try:
         with opened(path) as f:
             text = f.read().decode("utf-8-sig")

@@ -31,6 +31,7 @@ _HEAD = 10
 
 
 def existing(path: str) -> Path:
+    """The file of rows at `path`. Raises UserError where there is none."""
     file = Path(path)
     if not file.is_file():
         raise UserError("no such file of rows", where=path, fix="give data.sources a local file, folder or glob")
@@ -50,6 +51,7 @@ def is_packed(path: str) -> bool:
 
 @contextmanager
 def opened(path: str) -> Iterator[BinaryIO]:
+    """The bytes of a file, unpacked as its ending says. Raises UserError for one that is damaged."""
     with open(existing(path), "rb") as file:
         unpack = _unpacks(file)
         if unpack is None:

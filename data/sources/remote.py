@@ -24,7 +24,8 @@ _TIMEOUT_S = 60.0
 
 
 def from_http(url: str, kept: Path) -> str:
-    """The file's place below `kept`. One request: the answer's headers say whether its body is wanted."""
+    """The file's place below `kept`. One request: the answer's headers say whether its body is wanted. Raises UserError
+    for what is no file of rows, or cannot be fetched."""
     name = PurePosixPath(unquote(urlsplit(url).path)).name
     if not ending(name):
         raise UserError("no file of rows", where=url, fix=f"known endings: {', '.join(sorted(KINDS))}")

@@ -72,7 +72,8 @@ def fetched(url: str, revision: str | None) -> Path:
 
 
 def fetched_folder(config: EvalConfig) -> Folder:
-    """Where the benchmark's problems lie on this machine, fetched if need be."""
+    """Where the benchmark's problems lie on this machine, fetched if need be. Raises UserError for what is not there or
+    cannot be fetched."""
     if is_url(config.benchmark):
         fetched(config.benchmark, config.revision)
     elif config.revision is not None:

@@ -85,7 +85,7 @@ def ruleset(readable: Iterable[str], writable: Iterable[str]) -> int:
 
 
 def confine(fd: int) -> None:
-    """Bind this process to the rules, for good."""
+    """Bind this process to the rules, for good. Raises OSError where the kernel refuses."""
     if _libc.prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)):
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_NO_NEW_PRIVS)")
     _call(_RESTRICT, ctypes.c_int(fd), ctypes.c_uint32(0))

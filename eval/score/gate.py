@@ -110,7 +110,7 @@ def gate(summary: dict[str, Any], baseline: dict[str, Any] | None, config: GateC
 
 
 def read_summary(found: str) -> dict[str, Any]:
-    """The summary of a run's folder, or a saved summary file."""
+    """The summary of a run's folder, or a saved summary file. Raises UserError for anything else."""
     path = Path(found)
     path = path / SUMMARY if path.is_dir() else path
     try:

@@ -16,7 +16,8 @@ RESAMPLES = 2000
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
-    """The chance that one of k of the n samples, c of which pass, passes: 1 - C(n-c, k) / C(n, k)."""
+    """The chance that one of k of the n samples, c of which pass, passes: 1 - C(n-c, k) / C(n, k). Raises ValueError
+    for counts that cannot be."""
     if not 0 <= c <= n or not 1 <= k <= n:
         raise ValueError(f"pass@k needs 0 <= c <= n and 1 <= k <= n; got n={n}, c={c}, k={k}")
     return float(1 - Fraction(math.comb(n - c, k), math.comb(n, k)))

@@ -174,6 +174,7 @@ def _check(leaf: Leaf, name: str, a: np.ndarray, b: np.ndarray) -> None:
 
 
 def check_finite(name: str, a: np.ndarray, b: np.ndarray) -> None:
+    """Raises UserError where a factor (`a` [r, in], `b` [out, r]) holds NaN or infinity."""
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise UserError("the adapter holds NaN or infinity", where=name, fix="save it again, or train it again")
 

@@ -30,6 +30,7 @@ SENSES = ("vision_tower.", "audio_tower.", "embed_vision.", "embed_audio.", "mul
 
 
 def read_config(folder: str) -> dict[str, Any]:
+    """config.json as it is. Raises UserError where there is none, or it is no JSON object."""
     path = Path(folder) / "config.json"
     if not path.is_file():
         raise UserError("no config.json here", where=str(path), fix="model.path must be a model in Hugging Face layout")
@@ -48,7 +49,8 @@ def read_spec(folder: str) -> DecoderSpec:
 
 
 def spec_of(config: Mapping[str, Any], folder: str, tensors: Callable[[], Iterable[str]]) -> DecoderSpec:
-    """`read_spec` of a config.json that is read already; `tensors` are asked for where their names matter."""
+    """`read_spec` of a config.json that is read already; `tensors` are asked for where their names matter. Raises
+    UserError naming the key that is missing, unknown or cannot be."""
     kind = config.get("model_type")
     try:
         if isinstance(kind, str) and kind in TEXT:

@@ -106,6 +106,7 @@ def check_types(config: Mapping[str, Any], path: str = "") -> None:
 
 
 def activation(config: Mapping[str, Any], key: str, default: str) -> Activation:
+    """The gate's function that `key` names. Raises UserError for one that is not supported."""
     name = config.get(key) or default
     if not isinstance(name, str) or name not in ACTIVATIONS:
         known = ", ".join(ACTIVATIONS)
@@ -114,7 +115,8 @@ def activation(config: Mapping[str, Any], key: str, default: str) -> Activation:
 
 
 def rope(parameters: Mapping[str, Any], head_dim: int, key: str = "rope_parameters") -> Rope:
-    """`parameters`: one rope's entry, old (`type`) or new (`rope_type`) spelling, with its rope_theta."""
+    """`parameters`: one rope's entry, old (`type`) or new (`rope_type`) spelling, with its rope_theta. Raises UserError
+    for a scaling that is not supported."""
     kind = parameters.get("rope_type") or parameters.get("type") or "default"
     theta, half = parameters["rope_theta"], head_dim // 2
     if kind == "default":
@@ -135,7 +137,8 @@ def rope(parameters: Mapping[str, Any], head_dim: int, key: str = "rope_paramete
 
 def one_rope(config: Mapping[str, Any], head_dim: int, theta: float, positions: int) -> Rope:
     """The rope of a model whose layers all share it. As in transformers, `rope_scaling` takes the place of
-    `rope_parameters`, and what neither says is the configuration's own (`theta`, `positions`: its defaults)."""
+    `rope_parameters`, and what neither says is the configuration's own (`theta`, `positions`: its defaults). Raises
+    UserError for one a type of layers, or of a part of each head."""
     key = "rope_scaling" if config.get("rope_scaling") else "rope_parameters"
     given = config.get(key) or {}
     if nested := [kind for kind in LAYER_TYPES if kind in given]:

@@ -80,7 +80,8 @@ def about_mode(mode: Mode) -> dict[str, Any]:
 
 
 def mode_to_load(stored: Mode | None, asked: Mode | None) -> tuple[Mode | None, bool]:
-    """The mode to hold weights in that are `stored` so, and whether it is that one already."""
+    """The mode to hold weights in that are `stored` so, and whether it is that one already. Raises UserError where they
+    differ."""
     if stored is not None and asked not in (None, stored):
         raise UserError(
             f"the model's weights are {stored} already",

@@ -18,7 +18,7 @@ def note_of(day: str) -> bytes:
 
 
 def noted_day(folder: str | Path) -> str | None:
-    """The day in a folder's note; None where there is no note."""
+    """The day in a folder's note; None where there is no note. Raises UserError for one that says no day."""
     path = Path(folder) / NOTE
     if not path.is_file():
         return None

@@ -11,7 +11,8 @@ from models.text.prompt import encode
 
 
 def eos_ids(folder: str, tokenizer: PreTrainedTokenizerFast) -> frozenset[int]:
-    """Token ids from generation_config.json, config.json, the tokenizer and its chat template; at least one."""
+    """Token ids from generation_config.json, config.json, the tokenizer and its chat template; at least one. Raises
+    UserError where none of them says one."""
     found: set[int] = set()
     for name in ("generation_config.json", "config.json"):
         path = Path(folder) / name

@@ -129,7 +129,8 @@ def read_rows(folder: Path | str) -> Iterator[PackedRow]:
 
 
 def collate(rows: list[PackedRow], batch_size: int, max_length: int) -> Batch:
-    """Stack rows into [b, T] arrays: tokens, mask, segments (1.., 0 is padding), positions (restarting)."""
+    """Stack rows into [b, T] arrays: tokens, mask, segments (1.., 0 is padding), positions (restarting). Raises
+    UserError for a row longer than `max_length`."""
     shape = (batch_size, max_length)
     batch: Batch = {name: np.zeros(shape, np.int32) for name in ("tokens", "segments", "positions")}
     batch["mask"] = np.zeros(shape, bool)
@@ -194,6 +195,7 @@ def open_batches(
     `batch_size` counts the rows of all processes together; each gets `batch_size / process_count` of them, and the
     processes' batches stacked in order are the one-process batch. A last, short batch is filled up with padding rows.
     Rows are padded to `max_length`; with `buckets` (ascending) to the first of these that holds the batch's longest.
+    Raises UserError where there are no rows, or a batch does not divide over the processes.
     """
     rows = count_rows(folder)
     if rows == 0:

@@ -54,7 +54,8 @@ class Piece:
 
 
 def load_tokenizer(path: str, day: str | None = None) -> PreTrainedTokenizerFast:
-    """Load the fast tokenizer of a local model folder; its template is told that it is `day`, or the one noted."""
+    """Load the fast tokenizer of a local model folder; its template is told that it is `day`, or the one noted. Raises
+    UserError where there is none, or it cannot be read."""
     if not (Path(path) / "tokenizer.json").is_file():
         raise UserError("no tokenizer.json here", where=path, fix="name a folder with a Hugging Face fast tokenizer")
     try:

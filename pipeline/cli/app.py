@@ -1,4 +1,4 @@
-"""The command line: `tapeout` and `python -m pipeline`. Reads arguments; the work is in commands.py and alone.py."""
+"""The command line: `tapeout` and `python -m tapeout`. Reads arguments; the work is in commands.py and alone.py."""
 
 import json
 import sys

@@ -34,6 +34,7 @@ def save(
 
 
 def save_baseline(run: str, out: Path, force: bool) -> int:
+    """Keep the score of a run as `out`. Raises UserError where that is there, unless `force`."""
     if out.exists() and not force:
         raise UserError("this file exists", where=str(out), fix="name another, or replace it with --force")
     score = find_score(run, "eval")

@@ -66,7 +66,8 @@ def fetched(recipe: Recipe) -> Recipe:
 
 
 def run_recipe(opened: RecipeRun, first: str = STAGES[0], last: str = STAGES[-1]) -> int:
-    """Run the stages from `first` to `last`; returns the exit code: 1 when the gate fails."""
+    """Run the stages from `first` to `last`; returns the exit code: 1 when the gate fails. Raises UserError for what
+    cannot run, before anything does."""
     if STAGES.index(first) > STAGES.index(last):
         raise UserError(f"--from {first} comes after --to {last}", fix=f"the order is {', '.join(STAGES)}")
     steps = opened.prepare()

@@ -57,4 +57,5 @@ class View:
 
 
 def refuse_out() -> int:
+    """Raises UserError: rows that are shown are not written."""
     raise UserError("--show writes no result", where="--out", fix="leave it out")

@@ -8,8 +8,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from common.answer import report
-from common.pipes import unbroken
+from common.answer import report, unbroken
 from common.progress import log
 from pipeline.cli.commands import RecipeRun
 from pipeline.recipe.schema import find_recipe, read_recipe

@@ -57,7 +57,7 @@ def shipped_recipes() -> dict[str, Path]:
 
 
 def find_recipe(name: str) -> Path:
-    """A file, or the name of a shipped recipe."""
+    """A file, or the name of a shipped recipe. Raises UserError where it is neither."""
     path = Path(name)
     if path.is_file():
         return path
@@ -86,7 +86,8 @@ def read_recipe(name: str, assignments: Sequence[str] = ()) -> tuple[Recipe, Sou
 
 
 def validate(section: type[S], source: Source, base: Path) -> S:
-    """`source` as a `section`, its paths relative to `base`; the types of YAML are taken at their word."""
+    """`source` as a `section`, its paths relative to `base`; the types of YAML are taken at their word. Raises
+    UserError that lists every wrong key with its line."""
     tree = _expand(source.tree)
     try:
         return section.model_validate_json(json.dumps(tree), strict=True, context={"base": str(base)})

@@ -40,7 +40,8 @@ class Source:
         return value
 
     def set(self, assignment: str) -> None:
-        """Apply one `a.b.c=value`; the value is read as YAML, a list is indexed by number."""
+        """Apply one `a.b.c=value`; the value is read as YAML, a list is indexed by number. Raises UserError for an
+        assignment that is none, or a key below what has none."""
         where = f"--set {assignment}"
         dotted, equals, text = assignment.partition("=")
         parts = dotted.split(".")
@@ -81,6 +82,7 @@ def _value_of(text: str, where: str) -> Any:
 
 
 def read_text(path: Path) -> str:
+    """A file's text. Raises UserError where it is missing, too large, or not UTF-8."""
     with open(path, "rb") as file:
         content = file.read(LARGEST * 4 + 1)  # whatever is longer has more than LARGEST characters
     try:
@@ -90,7 +92,7 @@ def read_text(path: Path) -> str:
 
 
 def read_source(path: Path, name: str) -> Source:
-    """Read a recipe file; `name` is how errors call it."""
+    """Read a recipe file; `name` is how errors call it. Raises UserError with its line for what is no recipe."""
     source = Source(name, {})
 
     def line(number: int) -> str:

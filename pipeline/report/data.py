@@ -27,7 +27,8 @@ def problems(benchmark: str, dataset: str | None = None, revision: str | None = 
 
 def data_section(folder: Path, benchmark: str | None) -> dict[str, Any] | None:
     """What the template needs; None where an older version left no such figures. Rows that were compared with other
-    problems than those of `benchmark` tell nothing of these: their figures are left out, and that is said.
+    problems than those of `benchmark` tell nothing of these: their figures are left out, and that is said. Raises
+    UserError for a damaged file.
     """
     if not (folder / DATASET).is_file():
         return None

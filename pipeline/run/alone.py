@@ -91,7 +91,7 @@ def _content(value: Any, digests: Digests, weights: bool | None) -> Any:
 
 
 def check_paths(flags: dict[str, str]) -> None:
-    """What each flag names exists."""
+    """What each flag names exists. Raises UserError for the first that does not."""
     for flag, path in flags.items():
         elsewhere = is_remote(path) if flag in MODELS else flag == "--input" and is_remote_rows(path)
         if not Path(path).expanduser().exists() and not elsewhere:

@@ -17,7 +17,8 @@ _SIMULATOR = ("iverilog", "vvp")
 
 
 def check_hardware(hardware: HardwareConfig) -> None:
-    """The mesh multiplies to the device count, where the recipe gives both; else the train stage checks."""
+    """The mesh multiplies to the device count, where the recipe gives both; else the train stage checks. Raises
+    UserError where it does not."""
     if isinstance(hardware.mesh, str) or hardware.devices is None:
         return
     product = math.prod(hardware.mesh.values())
@@ -31,7 +32,8 @@ def check_hardware(hardware: HardwareConfig) -> None:
 
 
 def check_sense(recipe: Recipe) -> None:
-    """Settings that contradict each other across sections: found here, not by the stage that runs last."""
+    """Settings that contradict each other across sections: found here, not by the stage that runs last. Raises
+    UserError for the first."""
     check_hardware(recipe.hardware)
     if recipe.train.init == "random" and recipe.train.method == "lora":
         raise UserError("an adapter needs a trained base", where="train.init", fix="write init: base, or method: full")
@@ -67,6 +69,7 @@ def doubts(recipe: Recipe) -> list[tuple[str, str]]:
 
 
 def check_simulator() -> None:
+    """Raises UserError, with how to install them, where iverilog and vvp are not on PATH."""
     missing = [tool for tool in _SIMULATOR if shutil.which(tool) is None]
     if missing:
         raise UserError(
@@ -77,7 +80,7 @@ def check_simulator() -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """`folder` can be made and written to."""
+    """`folder` can be made and written to. Raises UserError where not."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".probe-") as probe:

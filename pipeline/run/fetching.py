@@ -10,7 +10,8 @@ from pipeline.run.children import ChildFailed, ask
 
 
 def local_folder(path: str, revision: str | None = None, staging: str | None = None) -> str:
-    """The folder of a model: `path` itself, or what a Hub id or URL was fetched to."""
+    """The folder of a model: `path` itself, or what a Hub id or URL was fetched to. Raises UserError for a revision of
+    a folder."""
     if not is_remote(path):
         if revision is not None:
             what = "a revision is of a Hub id, and the model is a folder"

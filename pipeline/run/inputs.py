@@ -43,7 +43,8 @@ def lacking(recipe: Recipe, source: Source) -> list[str]:
 
 
 def check_paths(recipe: Recipe, source: Source) -> None:
-    """Model, rows and benchmark are there and can be read: without them there is not even a fingerprint."""
+    """Model, rows and benchmark are there and can be read: without them there is not even a fingerprint. Raises
+    UserError that lists what is not, with its lines."""
     lines = lacking(recipe, source)
     if lines:
         raise UserError(

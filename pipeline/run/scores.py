@@ -53,7 +53,8 @@ def _scored(recipe: Recipe) -> str:
 
 
 def find_score(where: str, step: str) -> Path:
-    """A summary, a folder that eval wrote, or a recipe's folder: then the score of the recipe as it ran last."""
+    """A summary, a folder that eval wrote, or a recipe's folder: then the score of the recipe as it ran last. Raises
+    UserError where there is none, or which is meant is not known."""
     path = Path(where)
     if path.is_file() or (path / SUMMARY).is_file():
         return path

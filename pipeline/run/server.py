@@ -101,7 +101,7 @@ def scratch_server(step: Step, root: Path, env: dict[str, str]) -> Iterator[Serv
 
 
 def check_alive(server: Server) -> None:
-    """Explain a failed client by its server's death, where that is the cause."""
+    """Explain a failed client by its server's death, where that is the cause. Raises UserError then."""
     code = server.child.poll()
     if code is not None:
         tail = (server.folder / LOG).read_text(errors="replace").splitlines()[-12:]

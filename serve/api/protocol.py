@@ -31,7 +31,7 @@ Limit = Annotated[int, Field(ge=1, lt=MOST_TOKENS)]
 
 
 def one_of(what: str) -> WrapValidator:
-    """One message for a choice of types, in place of one for each."""
+    """One message for a choice of types, in place of one for each. The error says that `what` is needed."""
 
     def check(value: Any, inner: ValidatorFunctionWrapHandler) -> Any:
         try:

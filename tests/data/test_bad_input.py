@@ -194,7 +194,7 @@ def test_no_template_is_an_error_whatever_happens_to_bad_rows(
 def test_nothing_half_written_stays_behind(rows_file: RowsFile, tokenizer_folder: str, tmp_path: Path) -> None:
     rows = [{"prompt": f"p{i}", "completion": "word " * 50} for i in range(3000)]
     path = rows_file([*rows, b"{"])
-    command = [sys.executable, "-m", "pipeline", "data", "--model", tokenizer_folder, "--input", path]
+    command = [sys.executable, "-m", "tapeout", "data", "--model", tokenizer_folder, "--input", path]
     clean = {name: value for name, value in os.environ.items() if name != "TAPEOUT_DEBUG"}
     out = tmp_path / "result" / "out"
     done = subprocess.run([*command, "--out", str(out)], cwd=ROOT, env=clean, capture_output=True, text=True)

@@ -188,7 +188,7 @@ def test_files_of_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_from_the_command_line(tmp_path: Path, serve: Callable[..., Hub], tokenizer_folder: str) -> None:
     hub = serve({"train.jsonl": lines([*TRAIN, b"{\n"])})
-    command = [sys.executable, "-m", "pipeline", "data", "--model", tokenizer_folder, "--input", "org/rows"]
+    command = [sys.executable, "-m", "tapeout", "data", "--model", tokenizer_folder, "--input", "org/rows"]
     sets = ["--set", "data.bad_rows=drop", "--set", "data.validation=0.0"]
 
     def run(*more: str) -> subprocess.CompletedProcess[str]:

@@ -32,7 +32,7 @@ TEXT = (
 
 
 def tapeout(*arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pipeline", "data", *arguments]
+    command = [sys.executable, "-m", "tapeout", "data", *arguments]
     clean = {name: value for name, value in os.environ.items() if name != "TAPEOUT_DEBUG"}
     return subprocess.run(command, cwd=ROOT, env=clean, capture_output=True, text=True, check=False, **more)
 
@@ -62,7 +62,7 @@ def test_markers_stand_in_for_colours(rows_file: RowsFile, tokenizer_folder: str
 
 def test_a_terminal_gets_colours(rows_file: RowsFile, tokenizer_folder: str) -> None:
     path = rows_file([{"messages": SAID}])
-    command = [sys.executable, "-m", "pipeline", "data", "--model", tokenizer_folder, "--input", path, "--show", "1"]
+    command = [sys.executable, "-m", "tapeout", "data", "--model", tokenizer_folder, "--input", path, "--show", "1"]
     ours, theirs = pty.openpty()
     process = subprocess.Popen(command, cwd=ROOT, stdout=theirs, env=os.environ | {"TERM": "xterm-256color"})
     os.close(theirs)

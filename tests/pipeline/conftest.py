@@ -47,7 +47,7 @@ def environment() -> dict[str, str]:
 
 @pytest.fixture
 def command() -> list[str]:
-    return [sys.executable, "-m", "pipeline"]
+    return [sys.executable, "-m", "tapeout"]
 
 
 @pytest.fixture

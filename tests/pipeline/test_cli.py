@@ -119,7 +119,7 @@ def test_full_disk(small: Path, tmp_path: Path, tapeout, size: str, last: str):
     inner = (
         f'mount -t tmpfs -o size={size} tmpfs "{disk}"; "$@"; code=$?; {artifacts}; {more}; echo "then $?"; exit $code'
     )
-    again = [sys.executable, "-m", "pipeline", "run", str(small), "--to", last, "--runs", str(disk)]
+    again = [sys.executable, "-m", "tapeout", "run", str(small), "--to", last, "--runs", str(disk)]
     done = subprocess.run(
         ["unshare", "--map-root-user", "--mount", "sh", "-c", inner, "sh", *again],
         cwd=tmp_path,

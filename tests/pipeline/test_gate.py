@@ -32,7 +32,7 @@ def benchmark(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _tapeout(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pipeline", *map(str, arguments)]
+    command = [sys.executable, "-m", "tapeout", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT, env=dict(os.environ))
 
 

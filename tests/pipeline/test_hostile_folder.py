@@ -93,13 +93,11 @@ def test_the_command_line_itself(pythonpath: str | None, tmp_path: Path, entry: 
     assert not log.exists(), log.read_text()
 
 
-def test_python_m_pipeline_beside_modules_of_other_names(tmp_path: Path, log: Path) -> None:
-    """A hostile pipeline/ would be what the user asked Python to run; all else is not."""
+def test_python_m_tapeout_beside_modules_of_our_names(tmp_path: Path, log: Path) -> None:
     make_hostile(tmp_path, log, custom=False)
-    (tmp_path / "pipeline").rename(tmp_path / "elsewhere")
     for name in ("re", "runpy", "typing", "subprocess"):  # of those, Python's own `-m` runs the hostile ones itself
         (tmp_path / f"{name}.py").unlink()
-    command = [sys.executable, "-m", "pipeline", "inspect", str(MODEL)]
+    command = [sys.executable, "-m", "tapeout", "inspect", str(MODEL)]
     done = subprocess.run(command, cwd=tmp_path, env=clean(None), capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "") and "gemma4" in done.stdout
     assert not log.exists(), log.read_text()

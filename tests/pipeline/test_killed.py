@@ -97,7 +97,7 @@ def kill(process: "subprocess.Popen[bytes]", descendants: set[int], how: signal.
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_fetch(start: Callable[..., "subprocess.Popen[bytes]"], silent_server: str, how: signal.Signals) -> None:
     rows = ("--model", MODEL, "--input", f"{silent_server}/rows.jsonl", "--out", "out")
-    process = start("-m", "pipeline", "data", *rows)
+    process = start("-m", "tapeout", "data", *rows)
     code = kill(process, await_work(process, "data.sources.fetch"), how)
     assert code == {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}[how]
 
@@ -105,7 +105,7 @@ def test_a_fetch(start: Callable[..., "subprocess.Popen[bytes]"], silent_server:
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_rows_that_are_shown(start: Callable[..., "subprocess.Popen[bytes]"], how: signal.Signals) -> None:
     """Into a pipe that is full."""
-    process = start("-m", "pipeline", "data", "--model", MODEL, "--input", ROWS, "--show", "3000")
+    process = start("-m", "tapeout", "data", "--model", MODEL, "--input", ROWS, "--show", "3000")
     assert process.stdout is not None
     begun = process.stdout.read(1)
     assert kill(process, await_work(process, "data.show"), how) == (143 if how == signal.SIGTERM else -9) and begun
@@ -113,7 +113,7 @@ def test_rows_that_are_shown(start: Callable[..., "subprocess.Popen[bytes]"], ho
 
 def test_a_question(start: Callable[..., "subprocess.Popen[bytes]"], silent_server: str, tmp_path: Path) -> None:
     """Of a model that is on the Hub."""
-    process = start("-m", "pipeline", "inspect", "owner/model", HF_ENDPOINT=silent_server, HF_HOME=str(tmp_path))
+    process = start("-m", "tapeout", "inspect", "owner/model", HF_ENDPOINT=silent_server, HF_HOME=str(tmp_path))
     assert kill(process, await_work(process, "models.weights.fetch")) == -9
 
 
@@ -144,7 +144,7 @@ def test_a_conductor_takes_all_generations_with_it(
     rows = [{"task_id": task, "completion": endless(path)} for task, path in references.items()]
     (tmp_path / "stored.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     flags = ("--benchmark", problems, "--completions", "stored.jsonl", "--out", "out", "--set", "timeout_s=600")
-    process = start("-m", "pipeline", "eval", *flags)
+    process = start("-m", "tapeout", "eval", *flags)
     assert kill(process, await_work(process, " eval ", "eval.grade.worker", "eval.sandbox.launcher", "vvp")) == -9
 
 
@@ -152,7 +152,7 @@ def test_a_question_whose_process_is_killed(
     start: Callable[..., "subprocess.Popen[bytes]"], silent_server: str, tmp_path: Path
 ) -> None:
     """By the kernel, for its memory: the conductor says so."""
-    process = start("-m", "pipeline", "inspect", "owner/model", HF_ENDPOINT=silent_server, HF_HOME=str(tmp_path))
+    process = start("-m", "tapeout", "inspect", "owner/model", HF_ENDPOINT=silent_server, HF_HOME=str(tmp_path))
     (child,) = await_work(process, "models.weights.fetch")
     os.kill(child, signal.SIGKILL)
     assert process.wait(PATIENCE_S) == 1
