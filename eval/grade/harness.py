@@ -22,6 +22,11 @@ _MESSAGE = re.compile(r'(\$(?:display|write|strobe|monitor)\s*\(\s*")')
 _DECLARED = re.compile(r"\b(?:module|macromodule|program|interface|package)\s+(?:automatic\s+|static\s+)?(\w+)")
 _CALLABLE = re.compile(r"\b(?:task|function)\b(?:\s+(?:automatic|static))?[^;()]*?(\w+)\s*[;(]")
 _LABEL = re.compile(r"\b(?:begin|fork)\s*:\s*(\w+)")
+_WHOLE = re.compile(
+    r"\b(?:(?:macro)?module|(?P<kind>interface|package|program|class|primitive|function|task))\b.*?\bend(?(kind)(?P=kind)|module)\b",
+    re.DOTALL,
+)
+_OUTSIDE = re.compile(r"\b(?!(?:logic|reg|wire|bit|byte|int|signed|unsigned|enum)\b)([A-Za-z_]\w*)\s*[=,;\[]")
 _DOTTED = re.compile(r"\b([A-Za-z_]\w*)\s*\.\s*[A-Za-z_]")
 _SUFFIX, _MARK, _KEY = "\ue000", "\ue001", "\ue002"
 """Stand for what is drawn, in a template: private characters, which no Verilog has."""
@@ -78,7 +83,7 @@ def _reachable(test: str, kinds: list[str]) -> set[str]:
     """Names of the testbench through which a design could reach into it."""
     plain = blank(test)
     found = _instances(plain, [*kinds, TOP]) | set(_CALLABLE.findall(plain)) | set(_LABEL.findall(plain))
-    found |= set(_DOTTED.findall(plain))
+    found |= set(_DOTTED.findall(plain)) | set(_OUTSIDE.findall(_WHOLE.sub(" ", plain)))
     return found - set(_PORT.findall(plain)) - {TOP}
 
 

@@ -63,12 +63,12 @@ def compile_design(
     share, where there is one (see `sandbox.run`).
     """
     work = Path(folder)
-    (work / "test.sv").write_text(rig.test + "\n", encoding="utf-8")
-    (work / "ref.sv").write_text(rig.reference + "\n`resetall\n`timescale 1s/1s\n", encoding="utf-8")
+    harness_text = f"{rig.test}\n{rig.reference}\n`resetall\n`timescale 1s/1s\n"
+    (work / "test.sv").write_text(harness_text, encoding="utf-8")
     (work / "design.sv").write_text('`line 1 "design.sv" 0\n' + design + "\n", encoding="utf-8")
     argv = ["iverilog", "-g2012", "-Wno-timescale", "-s", rig.top, "-o", "program"]
     done = sandbox.run(
-        [*argv, "test.sv", "ref.sv", "design.sv"],
+        [*argv, "test.sv", "design.sv"],
         folder=folder,
         kind=simulator.sandbox,
         limits=simulator.limits,
