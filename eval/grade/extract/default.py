@@ -16,6 +16,7 @@ from eval.grade.extract.verilog import TOP, best, defines, first_end, instantiat
 _BEGIN_OR_DONE = re.compile(
     r"(?P<begin>^[ \t]*\[BEGIN\])|^[ \t]*\[DONE\]|(?:(?<=endmodule)|(?<![\w\])$]))\[DONE\](?=[ \t]*$)", re.MULTILINE
 )
+_BEGIN = re.compile(r"^[ \t]*\[BEGIN\]", re.MULTILINE)
 _DECLARED = re.compile(
     r"^[ \t]*(?:`define[ \t]+(?P<macro>\w+)(?:[^\n]*\\\n)*[^\n]*\n?"
     r"|(?P<kind>package|interface|primitive|function|task)\s+(?:automatic\s+)?[^;(#\n]*?\b(?P<block>\w++)\s*+[;(#]"
@@ -201,6 +202,9 @@ def _marked(texts: Iterable[str]) -> str | None:
 def extract(completion: str, interface: str) -> str | None:
     """The Verilog to grade, or None where the answer defines no TopModule (and continues no given header)."""
     said = answer(clean(completion))
+    begun = _BEGIN.search(said.text)
+    if interface and begun and first_end(said.text[: begun.start()]) is not None:
+        return _read(said.text, said, interface)
     marked = _between_marks(said.text)
     code = _marked(marked)
     if code is None and marked and interface:

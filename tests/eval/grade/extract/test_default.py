@@ -172,6 +172,7 @@ RUN_ON = {
     "an explanation with the whole in a fence": f"{BODY}endmodule\n\nThat is:\n```verilog\n{W}```",
     "the end on the fence's line": f"```verilog\n{BODY}endmodule```\nInverts.",
     "a fence after a sentence": f"Sure:\n```verilog\n{BODY}endmodule\n```\nFor example\n```verilog\nassign b = a;\n```",
+    "marks behind it": f"{BODY}endmodule\n\n[BEGIN]\n{W}[DONE]\n",
     "a fence that was begun before": f"{BODY}endmodule\n```verilog\n{W}```",
 }
 
