@@ -83,8 +83,17 @@ def _reachable(test: str, kinds: list[str]) -> set[str]:
     """Names of the testbench through which a design could reach into it."""
     plain = blank(test)
     found = _instances(plain, [*kinds, TOP]) | set(_CALLABLE.findall(plain)) | set(_LABEL.findall(plain))
-    found |= set(_DOTTED.findall(plain)) | set(_OUTSIDE.findall(_WHOLE.sub(" ", plain)))
+    found |= set(_DOTTED.findall(plain))
     return found - set(_PORT.findall(plain)) - {TOP}
+
+
+def _outside(problem: Problem) -> set[str]:
+    """Names that testbench and reference declare outside of their modules: they need no path to be reached."""
+    found = {
+        name for text in (problem.test, problem.reference) for name in _OUTSIDE.findall(_WHOLE.sub(" ", blank(text)))
+    }
+    ports = ports_of(without_comments(problem.reference), "RefModule")
+    return found - {*_PORT.findall(blank(problem.test)), *ports, TOP}
 
 
 def _main_module(test: str) -> tuple[str, int, int] | None:
@@ -116,11 +125,12 @@ def _template(problem: Problem) -> Harness | None:
     if main is None or test is None:
         return None
     kinds = [*modules(problem.test), *modules(problem.reference)]
-    names = {name: name + _SUFFIX for name in [*kinds, *_reachable(problem.test, kinds)] if name != TOP}
+    outside = _outside(problem)
+    names = {name: name + _SUFFIX for name in [*kinds, *_reachable(problem.test, kinds), *outside] if name != TOP}
     test = _MESSAGE.sub(lambda m: m.group() + _MARK, rename(test, names))
     return Harness(
         test=test.replace(_MARK + _MARK, _MARK),
-        reference=rename(problem.reference, {name: name + _SUFFIX for name in modules(problem.reference)}),
+        reference=rename(problem.reference, {name: name + _SUFFIX for name in [*modules(problem.reference), *outside]}),
         top=names[main[0]],
         suffix=_SUFFIX,
         mark=_MARK,

@@ -94,6 +94,12 @@ def test_what_the_testbench_declares_outside_its_modules_is_out_of_reach(
     assert simulate.grade(problem, top("always @* q = 0;"), golden, simulator).category == "mismatch"
     cleared = top("always @* q = 0;\nfinal wrong = 0;")
     assert simulate.grade(problem, cleared, golden, simulator).category == "elaboration"
+    tells = problem.reference.replace("q <= 0", "q <= start").replace("endmodule", "always @* now = q;\nendmodule")
+    telling = replace(problem, reference=f"localparam start = 0;\nlogic [3:0] now;\n{tells}")
+    golden = simulate.golden(telling, simulator)
+    assert golden.passed, golden
+    assert simulate.grade(telling, top(COUNTER), golden, simulator).passed
+    assert simulate.grade(telling, top("always @* q = now;"), golden, simulator).category == "elaboration"
 
 
 def test_what_cannot_be_connected_is_not_graded(counting: Problem, simulator: Simulator) -> None:
