@@ -28,7 +28,7 @@ _DISCARDED = re.compile(
     r"dump(file|vars|on|off|all|flush|limit)|monitor(on|off)|timeformat|printtimescale|(read|write)mem[bh]"
     r"|fclose|fflush|assert(on|off|kill)"
 )
-_ABSENT = re.compile(r"(value|test)\$plusargs|fopen")
+_ABSENT = re.compile(r"(value|test)\$plusargs")
 _IMPLICIT = re.compile(r"genblk\d+|this|super")
 _NOTHING = "$fdisplay(0"
 """Writes to no channel at all: evaluates its arguments, and does nothing."""

@@ -7,7 +7,7 @@ import pytest
 
 from common.benchmark.problems import Problem
 from eval.grade import simulate
-from eval.grade.admit import admit
+from eval.grade.admit import Refused, admit
 from eval.grade.simulate import Simulator, Verdict
 from eval.sandbox.run import Limits
 
@@ -129,7 +129,8 @@ def test_nothing_is_left_for_a_later_sample(
         'integer f; initial begin f = $fopen("left", "r"); if (f == 0) $display("nothing"); else $display("found"); '
     )
     for body in (leaves, finds + "end"):
-        assert "$fopen" not in admit(top(body))
+        with pytest.raises(Refused):
+            admit(top(body))
         assert not simulate.grade(problem, top(body), golden, simulator).passed
     verdict = simulate.grade(problem, top(finds + "$fatal(0); end"), golden, simulator)
     assert verdict.category == "runtime" and "nothing" in verdict.detail and "found" not in verdict.detail

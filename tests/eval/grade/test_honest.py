@@ -104,7 +104,6 @@ STYLES = {
     "keywords of today as names": f'`begin_keywords "1364-2001"\n{H} wire [3:0] program = q + d; {STEP.replace("q + d", "program")} {E}`end_keywords\n',
     "object": f"class acc; int v; function new(); this.v = 1; endfunction endclass\n{L} {STEP} {E}",
     "package handed on": f"package p; localparam Z = 0; endpackage\npackage r; import p::*; export p::*; endpackage\nimport r::*;\n{H} {STEP.replace('q <= 0', 'q <= Z')} {E}",
-    "log in a file": f'{H} integer f; initial begin f = $fopen("log"); $fwrite(f, "x"); $fclose(f); end {STEP} {E}',
     "macromodule": f"{W.replace('module', 'macromodule', 1)} {S} {E}",
     "wrong": f"{H} {STEP.replace('+', '-')} {E}",
     "wrong reset": f"{H} always @(posedge clk, posedge rst) if (rst) q <= 0; else q <= q + d; {E}",
