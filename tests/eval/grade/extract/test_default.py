@@ -39,6 +39,10 @@ UGLY = {
     "marks around a header alone": (f"[BEGIN]{IFC.strip()}[DONE]\n```verilog\n{M}```", M),
     "marks around two, the last a skeleton": (f"[BEGIN]\n{M}[DONE]\n[BEGIN]\n{K}[DONE]", M),
     "nothing that is whole": (f"```verilog\n{IFC}```\nor {IFC}", IFC),
+    "a comment within the header of an unfenced module": (
+        f"Inverts:\n{M.replace('module Top', 'module /* the */ // one' + NEWLINE + 'Top')}It inverts.",
+        M.replace("module Top", "module /* the */ // one\nTop"),
+    ),
     "an unterminated fence": (f"Sure.\n```verilog\n{M}", M),
     "no fence": (M, M),
     "no fence but prose": (f"The module is:\n\n{M}\nI hope this helps; a module drives its outputs.", M),
