@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.eval.processes import alive, descendants
+from tests.processes import descendants_of, left_of, said_by
 
 ROOT = Path(__file__).resolve().parents[2]
 TASKS = ("Prob001_register", "Prob002_sum")
@@ -27,19 +27,16 @@ def _kill_at_random(process: "subprocess.Popen[bytes]", draw: random.Random) -> 
     killed, seen = list[str](), set[int]()
     while process.poll() is None:
         time.sleep(draw.uniform(0.05, 0.8))
-        wanted, below = draw.choice(VICTIMS), descendants(process.pid)
-        seen |= set(below)
-        found = [pid for pid, line in below.items() if wanted in line] if wanted else [process.pid]
+        wanted, below = draw.choice(VICTIMS), descendants_of(process.pid)
+        seen |= below
+        found = [pid for pid in sorted(below) if wanted in said_by(pid)] if wanted else [process.pid]
         if found:
             with suppress(ProcessLookupError):
                 os.kill(draw.choice(found), signal.SIGKILL)
                 killed.append(wanted)
         if not wanted:
             process.wait()
-    deadline = time.monotonic() + 60
-    while alive(seen) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not alive(seen)
+    assert left_of(seen) == []
     return killed
 
 

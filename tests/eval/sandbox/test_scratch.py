@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from eval.sandbox import scratch
-from tests.eval.processes import alive, descendants
+from tests.processes import descendants_of, left_of
 
 ROOT = Path(__file__).resolve().parents[3]
 HOLD = """
@@ -72,13 +72,11 @@ def test_a_killed_eval_leaves_no_process_and_the_next_run_no_folder(
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not list(tmp_path.glob(scratch.PREFIX + "*/*/*/empty")):
         time.sleep(0.05)
-    children = set(descendants(process.pid))
+    children = descendants_of(process.pid)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert children and list(tmp_path.glob(scratch.PREFIX + "*"))
-    while time.monotonic() < deadline and alive(children):
-        time.sleep(0.05)
-    assert not alive(children)
+    assert left_of(children) == []
     with scratch.folder(str(tmp_path)) as own:
         assert list(tmp_path.glob(scratch.PREFIX + "*")) == [Path(own)]
     assert os.listdir(tmp_path)
