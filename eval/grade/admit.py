@@ -13,7 +13,7 @@ from eval.grade.extract import TOP
 from eval.grade.tokens import Token, Unreadable, joined, tokens
 
 _TWO_WAYS = frozenset({"tran", "tranif0", "tranif1", "rtran", "rtranif0", "rtranif1", "alias", "inout"})
-_OUTWARD = frozenset({"force", "release", "bind", "config", "library", "program", "export"})
+_OUTWARD = frozenset({"force", "release", "bind", "config", "library", "program"})
 _BARRED = _TWO_WAYS | _OUTWARD
 _RESERVED = frozenset({"tb", "RefModule", "stimulus_gen"})
 _PURE = re.compile(
@@ -21,17 +21,25 @@ _PURE = re.compile(
     r"|(unpacked_)?dimensions|typename|cast|countones|countbits|onehot0?|isunknown|isunbounded|time|realtime|stime"
     r"|u?random|urandom_range|rtoi|itor|(short)?realtobits|bitsto(short)?real|ln|log10|exp|sqrt|pow|floor|ceil|abs|min|max"
     r"|a?(sin|cos|tan)h?|atan2|hypot|past|rose|fell|stable|changed|sampled|setup|hold|setuphold|recovery|removal|recrem"
-    r"|skew|width|period|nochange)"
+    r"|skew|width|period|nochange|sscanf|dist_\w+)"
 )
-_SILENCED = re.compile(r"f?(display|write|strobe|monitor)[bho]?|finish|stop")
+_SILENCED = re.compile(r"f?(display|write|strobe|monitor)[bho]?|finish|stop|exit")
 _DISCARDED = re.compile(
     r"dump(file|vars|on|off|all|flush|limit)|monitor(on|off)|timeformat|printtimescale|(read|write)mem[bh]"
     r"|fclose|fflush|assert(on|off|kill)"
 )
 _ABSENT = re.compile(r"(value|test)\$plusargs")
-_IMPLICIT = re.compile(r"genblk\d+")
+_IMPLICIT = re.compile(r"genblk\d+|this|super")
 _NOTHING = "$fdisplay(0"
 """Writes to no channel at all: evaluates its arguments, and does nothing."""
+
+
+_LONG = r"1(?:00?)?\s*[munpf]?s"
+_TIMEUNIT = re.compile(
+    r"(?P<head>(?:\s|`[^\n]*+\n)*+)"
+    rf"(?:timeunit\s*(?P<unit>{_LONG})\s*(?:/\s*(?P<precision>{_LONG})\s*)?;(?:\s*timeprecision\s*(?P<after>{_LONG})\s*;)?"
+    rf"|timeprecision\s*(?P<before>{_LONG})\s*;\s*timeunit\s*(?P<unit2>{_LONG})\s*;)"
+)
 
 
 class Refused(ValueError):
@@ -53,12 +61,18 @@ def _after(words: list[Token], at: int) -> int | None:
     return next((i for i in range(at + 1, min(at + 3, len(words))) if words[i].kind != "space"), None)
 
 
+def _own_unit(words: list[Token], at: int) -> bool:
+    """Whether `$unit::` stands there: what the harness declares outside of modules has names that nobody knows."""
+    follows = _after(words, at)
+    return words[at].text == "$unit" and follows is not None and words[follows].text == ":"
+
+
 def _silent(words: list[Token]) -> Iterator[Token]:
     """The same words without what acts on the whole simulation; Refused at a system name that may do more."""
     at = 0
     while at < len(words):
         word, name = words[at], words[at].text[1:]
-        if word.kind != "system" or _PURE.fullmatch(name):
+        if word.kind != "system" or _PURE.fullmatch(name) or _own_unit(words, at):
             yield word
             at += 1
             continue
@@ -105,11 +119,22 @@ def _judge(words: list[Token]) -> None:
                 begun.setdefault(name, f"{name}.{spoken[end + 1].name}")
             else:
                 declared.add(name)
-    if any(a.text == "import" and b.kind == "string" for a, b in pairwise(spoken)):
-        raise Refused("a DPI import")
+    for first, second in pairwise(spoken):
+        if first.text in ("import", "export") and second.kind == "string":
+            raise Refused(f"a DPI {first.text}")
     for name, text in begun.items():
         if name not in declared and name != TOP and not _IMPLICIT.fullmatch(name):
             raise Refused(f"a reference out of the design: {text}")
+
+
+def _timed(text: str) -> str:
+    """The text with `timeunit` before its first module as the directive that does the same, which iverilog takes even
+    where another text comes first."""
+    found = _TIMEUNIT.match(text)
+    if not found:
+        return text
+    unit, precision = found["unit"] or found["unit2"], found["precision"] or found["after"] or found["before"]
+    return f"{found['head']}\n`timescale {unit}/{precision or unit}\n{text[found.end() :]}"
 
 
 def _closed(words: list[Token]) -> dict[int, int]:
@@ -128,6 +153,6 @@ def admit(preprocessed: str) -> str:
     try:
         words = tokens(preprocessed)
         _judge(words)
-        return joined(list(_silent(words)))
+        return _timed(joined(list(_silent(words))))
     except Unreadable as unreadable:
         raise Refused(str(unreadable)) from None

@@ -22,6 +22,11 @@ _MESSAGE = re.compile(r'(\$(?:display|write|strobe|monitor)\s*\(\s*")')
 _DECLARED = re.compile(r"\b(?:module|macromodule|program|interface|package)\s+(?:automatic\s+|static\s+)?(\w+)")
 _CALLABLE = re.compile(r"\b(?:task|function)\b(?:\s+(?:automatic|static))?[^;()]*?(\w+)\s*[;(]")
 _LABEL = re.compile(r"\b(?:begin|fork)\s*:\s*(\w+)")
+_WHOLE = re.compile(
+    r"\b(?:(?:macro)?module|(?P<kind>interface|package|program|class|primitive|function|task))\b.*?\bend(?(kind)(?P=kind)|module)\b",
+    re.DOTALL,
+)
+_OUTSIDE = re.compile(r"\b(?!(?:logic|reg|wire|bit|byte|int|signed|unsigned|enum)\b)([A-Za-z_]\w*)\s*[=,;\[]")
 _DOTTED = re.compile(r"\b([A-Za-z_]\w*)\s*\.\s*[A-Za-z_]")
 _SUFFIX, _MARK, _KEY = "\ue000", "\ue001", "\ue002"
 """Stand for what is drawn, in a template: private characters, which no Verilog has."""
@@ -82,6 +87,15 @@ def _reachable(test: str, kinds: list[str]) -> set[str]:
     return found - set(_PORT.findall(plain)) - {TOP}
 
 
+def _outside(problem: Problem) -> set[str]:
+    """Names that testbench and reference declare outside of their modules: they need no path to be reached."""
+    found = {
+        name for text in (problem.test, problem.reference) for name in _OUTSIDE.findall(_WHOLE.sub(" ", blank(text)))
+    }
+    ports = ports_of(without_comments(problem.reference), "RefModule")
+    return found - {*_PORT.findall(blank(problem.test)), *ports, TOP}
+
+
 def _main_module(test: str) -> tuple[str, int, int] | None:
     """Name, start and place of the `endmodule` of the testbench's module that instantiates the design."""
     plain = blank(test)
@@ -111,11 +125,12 @@ def _template(problem: Problem) -> Harness | None:
     if main is None or test is None:
         return None
     kinds = [*modules(problem.test), *modules(problem.reference)]
-    names = {name: name + _SUFFIX for name in [*kinds, *_reachable(problem.test, kinds)] if name != TOP}
+    outside = _outside(problem)
+    names = {name: name + _SUFFIX for name in [*kinds, *_reachable(problem.test, kinds), *outside] if name != TOP}
     test = _MESSAGE.sub(lambda m: m.group() + _MARK, rename(test, names))
     return Harness(
         test=test.replace(_MARK + _MARK, _MARK),
-        reference=rename(problem.reference, {name: name + _SUFFIX for name in modules(problem.reference)}),
+        reference=rename(problem.reference, {name: name + _SUFFIX for name in [*modules(problem.reference), *outside]}),
         top=names[main[0]],
         suffix=_SUFFIX,
         mark=_MARK,

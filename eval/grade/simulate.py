@@ -15,6 +15,7 @@ from eval.grade import harness
 from eval.grade.harness import Harness
 from eval.grade.verdict import Verdict, check_room, first_line
 from eval.sandbox import run as sandbox
+from eval.sandbox import scratch
 from eval.sandbox.run import Kind, Limits
 
 _VERDICT = re.compile(r"Mismatches: +(\d+) +in +(\d+) +samples")
@@ -48,7 +49,9 @@ def find_simulator() -> str:
                 where="PATH",
                 fix="install it: apt install iverilog (Debian, Ubuntu), brew install icarus-verilog (macOS)",
             )
-    done = subprocess.run(["iverilog", "-V"], capture_output=True, text=True, timeout=60, check=False)
+    with scratch.folder() as folder:  # it begins a file of its own there, and may be killed
+        env = {**os.environ, "TMPDIR": folder}
+        done = subprocess.run(["iverilog", "-V"], env=env, capture_output=True, text=True, timeout=60, check=False)
     found = _VERSION.search(done.stdout)
     return f"iverilog {found.group(1)}" if found else "iverilog (unknown version)"
 
@@ -63,12 +66,12 @@ def compile_design(
     share, where there is one (see `sandbox.run`).
     """
     work = Path(folder)
-    (work / "test.sv").write_text(rig.test + "\n", encoding="utf-8")
-    (work / "ref.sv").write_text(rig.reference + "\n`resetall\n`timescale 1s/1s\n", encoding="utf-8")
+    harness_text = f"{rig.test}\n{rig.reference}\n`resetall\n`timescale 1s/1s\n"
+    (work / "test.sv").write_text(harness_text, encoding="utf-8")
     (work / "design.sv").write_text('`line 1 "design.sv" 0\n' + design + "\n", encoding="utf-8")
     argv = ["iverilog", "-g2012", "-Wno-timescale", "-s", rig.top, "-o", "program"]
     done = sandbox.run(
-        [*argv, "test.sv", "ref.sv", "design.sv"],
+        [*argv, "test.sv", "design.sv"],
         folder=folder,
         kind=simulator.sandbox,
         limits=simulator.limits,

@@ -16,6 +16,7 @@ from eval.grade.extract.verilog import TOP, best, defines, first_end, instantiat
 _BEGIN_OR_DONE = re.compile(
     r"(?P<begin>^[ \t]*\[BEGIN\])|^[ \t]*\[DONE\]|(?:(?<=endmodule)|(?<![\w\])$]))\[DONE\](?=[ \t]*$)", re.MULTILINE
 )
+_BEGIN = re.compile(r"^[ \t]*\[BEGIN\]", re.MULTILINE)
 _DECLARED = re.compile(
     r"^[ \t]*(?:`define[ \t]+(?P<macro>\w+)(?:[^\n]*\\\n)*[^\n]*\n?"
     r"|(?P<kind>package|interface|primitive|function|task)\s+(?:automatic\s+)?[^;(#\n]*?\b(?P<block>\w++)\s*+[;(#]"
@@ -102,6 +103,16 @@ def _best_block(blocks: list[str]) -> int | None:
     return max(tops, key=lambda i: _rank(blocks[i], i)) if tops else None
 
 
+def _is_whole(block: str) -> bool:
+    return _rank(block, 0)[:2] == (True, True)
+
+
+def _code(fence: Fence) -> str:
+    """A block's text; without the prose behind its code where no line of its own closes it."""
+    code = fence.body if fence.closed else code_in(fence.body)
+    return code if defines(code) else fence.body
+
+
 def _unwrapped(fence: Fence) -> list[Fence]:
     """The fences within a fence (a whole Markdown answer in one), where a design stands in them."""
     inner = fences(fence.body)
@@ -112,12 +123,13 @@ def _whole(text: str, unmarked: bool) -> str | None:
     """The code that defines a TopModule of its own."""
     found = [inner for fence in fences(text) for inner in _unwrapped(fence)]
     bare = code_in(outside(text, fences(text)))
-    blocks = [fence.body for fence in found if not fence.foreign]
+    blocks = [_code(fence) for fence in found if not fence.foreign]
     if unmarked and defines(bare):
         blocks = [block for block in blocks if not defines(block)]
-    for candidates in (blocks, [*blocks, bare], [fence.body for fence in found]):
+    places = (blocks, [*blocks, bare], [_code(fence) for fence in found])
+    for candidates, enough in (*((place, _is_whole) for place in places[:2]), *((place, defines) for place in places)):
         chosen = _best_block(candidates)
-        if chosen is not None:
+        if chosen is not None and enough(candidates[chosen]):
             others = [b for i, b in enumerate(candidates) if i != chosen]
             return reached(_with_helpers(candidates[chosen], others[:chosen], [*others[chosen:], bare]))
     return None
@@ -181,19 +193,23 @@ def _between_marks(text: str) -> list[str]:
 
 
 def _marked(texts: Iterable[str]) -> str | None:
-    """Of the texts between [BEGIN] and [DONE] the last with a TopModule: whole, or a fence within it."""
-    for text in texts:
-        code = _whole(text, False) if fences(text) else reached(text) if defines(text) else None
-        if code is not None:
-            return code
-    return None
+    """Of the texts between [BEGIN] and [DONE] the last with a whole TopModule, else with any: all of it, or a fence."""
+    found = [_whole(text, False) if fences(text) else reached(text) if defines(text) else None for text in texts]
+    codes = [code for code in found if code is not None]
+    return next((code for code in reversed(codes) if _is_whole(code)), codes[-1] if codes else None)
 
 
 def extract(completion: str, interface: str) -> str | None:
     """The Verilog to grade, or None where the answer defines no TopModule (and continues no given header)."""
     said = answer(clean(completion))
+    begun = _BEGIN.search(said.text)
+    if interface and begun and first_end(said.text[: begun.start()]) is not None:
+        return _read(said.text, said, interface)
     marked = _between_marks(said.text)
-    code = _marked(reversed(marked))
+    code = _marked(marked)
     if code is None and marked and interface:
         code = _read(marked[-1], said, interface)
-    return code if code is not None else _read(said.text, said, interface)
+    if code is not None and _is_whole(code):
+        return code
+    around = _read(said.text, said, interface)
+    return around if code is None or (around is not None and _is_whole(around)) else code

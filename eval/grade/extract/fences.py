@@ -22,12 +22,14 @@ _FOREIGN = re.compile(
 
 @dataclass(frozen=True)
 class Fence:
-    """One block: its text, whether its label is another language's, and where it stands with its fences."""
+    """One block: its text, whether its label is another language's, where it stands with its fences, and whether a line
+    of its own closes it: where none does, prose may follow the code in it."""
 
     body: str
     foreign: bool
     start: int
     end: int
+    closed: bool = True
 
 
 @dataclass
@@ -98,10 +100,11 @@ def fences(text: str) -> list[Fence]:
         if not closed:
             opened.lines.append(line + "\n")
             continue
-        found.append(Fence("".join([*opened.lines, code]), opened.foreign, opened.start, start if opens else at))
+        body, end = "".join([*opened.lines, code]), start if opens else at
+        found.append(Fence(body, opened.foreign, opened.start, end, closed=not code))
         opened = _opening(line, start) if opens else None
     if opened is not None:
-        found.append(Fence("".join(opened.lines), opened.foreign, opened.start, len(text)))
+        found.append(Fence("".join(opened.lines), opened.foreign, opened.start, len(text), closed=False))
     return found
 
 

@@ -11,7 +11,10 @@ from collections.abc import Iterator
 from eval.grade.extract.verilog import COMMENT, QUIET, TOP
 
 _NAME = r"(?:\\\S+\s|[A-Za-z_][\w$]*|`\w+)"
-_MODULE = re.compile(rf"[ \t]*(?:\(\*[^\n]*?\*\)[ \t]*)?(?:module|macromodule)\s+(?:automatic\s+|static\s+)?{_NAME}\s*")
+_GAP = r"(?:\s|//[^\n]*+\n|/\*[^*\n]{0,200}+\*/)++"
+_MODULE = re.compile(
+    rf"[ \t]*(?:\(\*[^\n]*?\*\)[ \t]*)?(?:module|macromodule){_GAP}(?:automatic\s+|static\s+)?{_NAME}\s*"
+)
 _HEADER_SPACE = re.compile(rf"(?:\s+|{COMMENT}|`[^\n]*|import\s+[^;]*;)+", re.DOTALL)
 _ENDED = rf"{QUIET}|(?P<end>\bWORD\b(?:[ \t]*:[ \t]*\w+)?)|(?P<begun>\b(?:macro)?module\b)"
 _BLOCK = re.compile(

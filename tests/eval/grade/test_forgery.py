@@ -100,14 +100,33 @@ def test_the_text_made_of_the_words_reads_as_itself(parts: list[str]) -> None:
     "text",
     [
         *(f"initial {a}{b} x = 0;" for a, b in itertools.product(("1'b0", "'hf_", "3", "2.5"), ("force", "tran"))),
-        "`define x y", "` timescale 1ns/1ns", "module m; `timescale 1ns/1ns\nendmodule", "`timescale 1ns/1ns module m;",
-        "`include \"x\"", "`default_nettype tri1", "`begin_keywords \"2050\"", "\\a+b ", '"open', '"open\n"', "/* open",
+        "`define x y", "` timescale 1ns/1ns", "`timescale 1ns/1nsec", "`timescale 3ns/1ns", "`resetall_x",
+        "`include \"x\"", "`default_nettype trix", "`begin_keywords \"2050\"", '"open', '"open\n"', "/* open",
         "\x00", "\ufeff", "é", "\x7f", "$$finish", "`" * 5, "\\",
     ],
 )  # fmt: skip
 def test_what_two_readers_could_take_in_two_ways_is_refused(text: str) -> None:
     with pytest.raises(Refused):
         admit(text)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("module m; `timescale 1ns/1ns endmodule", "module m;\n`timescale 1ns/1ns\nendmodule"),
+        ("endmodule /* x */`default_nettype tri1// y", "endmodule\n`default_nettype tri1 "),
+        ("`timescale 1ns/1ps; module m;", "`timescale 1ns/1ps\n; module m;"),
+        ("`delay_mode_zero module m;", " module m;"),
+        ("wire \\a+b , \\c , \\tb.clk ; assign \\a+b = \\tb.clk ;",
+         "wire escaped0 , \\c , escaped1 ; assign escaped0 = escaped1 ;"),
+        ("wire \\a+b , escaped0;", "wire escaped_0 , escaped0;"),
+        ('"a\\\nb\\\r\n"', '"ab"'),
+        ('`begin_keywords "1364-2001"\nwire bind, force;\n`end_keywords\nbind',
+         '`begin_keywords "1364-2001"\nwire \\bind , force;\n`end_keywords\nbind'),
+    ],
+)  # fmt: skip
+def test_what_one_reader_could_take_otherwise_is_written_plainly(written: str, read: str) -> None:
+    assert joined(tokens(written)) == read
 
 
 @settings(max_examples=150, deadline=None)

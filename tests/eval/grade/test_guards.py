@@ -83,6 +83,25 @@ def test_each_golden_run_has_a_key_of_its_own(counting: Problem, simulator: Simu
     assert first.key != second.key and first.key % 2 == 1 and first.witness != second.witness
 
 
+def test_what_the_testbench_declares_outside_its_modules_is_out_of_reach(
+    counting: Problem, simulator: Simulator, top: Callable[[str], str]
+) -> None:
+    """A name outside of modules needs no path to be reached: the tally there has one that no design can know."""
+    test = counting.test.replace("stats1.errors++", "wrong++").replace("stats1.errors,", "wrong,")
+    problem = replace(counting, test="int wrong = 0, right;\n" + test.replace("stats1.errors ==", "wrong =="))
+    golden = simulate.golden(problem, simulator)
+    assert simulate.grade(problem, top(COUNTER), golden, simulator).passed
+    assert simulate.grade(problem, top("always @* q = 0;"), golden, simulator).category == "mismatch"
+    cleared = top("always @* q = 0;\nfinal wrong = 0;")
+    assert simulate.grade(problem, cleared, golden, simulator).category == "elaboration"
+    tells = problem.reference.replace("q <= 0", "q <= start").replace("endmodule", "always @* now = q;\nendmodule")
+    telling = replace(problem, reference=f"localparam start = 0;\nlogic [3:0] now;\n{tells}")
+    golden = simulate.golden(telling, simulator)
+    assert golden.passed, golden
+    assert simulate.grade(telling, top(COUNTER), golden, simulator).passed
+    assert simulate.grade(telling, top("always @* q = now;"), golden, simulator).category == "elaboration"
+
+
 def test_what_cannot_be_connected_is_not_graded(counting: Problem, simulator: Simulator) -> None:
     found = simulate.golden(replace(counting, test=counting.test.replace(PINS, "TopModule top_module1;")), simulator)
     assert found.category == "ungradable" and "connections" in found.detail

@@ -14,22 +14,26 @@ ROOT = Path(__file__).resolve().parents[3]
 READS = """
 import sys
 from common.benchmark.layouts import load_benchmark
-from eval.grade import preprocess, simulate
+from eval.grade import simulate
 from eval.grade.simulate import Simulator
+from eval.grade.worker import admitted
 from eval.sandbox.run import Limits, find_confinement
 simulator = Simulator(find_confinement(), Limits(seconds=20.0))
 problem = load_benchmark(sys.argv[1]).problems[0]
-golden = simulate.golden(problem, simulator)
-print("begun", flush=True)
 open("/dev/null").close()
+golden = simulate.golden(problem, simulator)
+print(golden.category, flush=True)
 ports = "(input clk, input rst, input [3:0] d, output reg [3:0] q);"
 for text in sys.argv[2:]:
-    found = preprocess.admitted(text.replace("PORTS", ports), simulator.sandbox, simulator.limits)
-    if isinstance(found, str):
-        found = simulate.grade(problem, found, golden, simulator)
-    print(found.category, found.detail)
+    for rule in ("default", "official"):
+        found = admitted(text.replace("PORTS", ports), problem.interface, simulator, rule)
+        if isinstance(found, str):
+            found = simulate.grade(problem, found, golden, simulator)
+        print(found.category, found.detail)
 """
 DESIGNS = (
+    "module TopModule PORTS always @(posedge clk) if (rst) q <= 0; else q <= d; endmodule",
+    "module TopModule PORTS wire w = force; prose; endmodule",
     '`include "{canary}"\nmodule TopModule PORTS endmodule',
     '`define I(x) `x "{canary}"\n`I(include)\nmodule TopModule PORTS endmodule',
     '`define P "{canary}"\n`include `P\nmodule TopModule PORTS endmodule',
@@ -70,7 +74,8 @@ def test_no_file_outside_is_opened(benchmark_folder: Path, tmp_path: Path) -> No
     )
     if "ptrace" in done.stderr:
         pytest.skip(f"strace may not trace here: {done.stderr.strip()[:100]}")
-    assert done.stdout.count("\n") == 1 + len(DESIGNS) and "a_secret_word" not in done.stdout, done.stderr
+    assert done.stdout.startswith("passed\n") and done.stdout.count("\n") == 1 + 2 * len(DESIGNS)
+    assert "a_secret_word" not in done.stdout, done.stderr
     lines = trace.read_text().splitlines()
     main = lines[0].split()[0]
     begun = next(i for i, line in enumerate(lines) if '"/dev/null"' in line and line.split()[0] == main)

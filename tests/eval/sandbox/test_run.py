@@ -140,6 +140,14 @@ def test_time_ends_the_whole_group(tmp_path: Path) -> None:
     assert not _alive(int(done.output))
 
 
+@pytest.mark.parametrize("script", ["kill -9 $$", "sh -c 'kill -9 $$'; exit $?"])
+def test_a_program_that_is_killed_from_outside_has_no_end_of_its_own(script: str, tmp_path: Path) -> None:
+    """No limit ends one so: whoever killed it, be it the kernel for want of memory, that is no verdict."""
+    with pytest.raises(OSError, match="from outside") as killed:
+        sandbox.run(["sh", "-c", script], folder=str(tmp_path), kind=find_confinement(), limits=Limits(seconds=10))
+    assert not killed.value.errno
+
+
 def test_output_and_large_input_are_bounded_and_whole(tmp_path: Path) -> None:
     limits = Limits(seconds=20, output=1 * MIB)
     flood = sandbox.run(["yes"], folder=str(tmp_path), kind=find_confinement(), limits=limits)

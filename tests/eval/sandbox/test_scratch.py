@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from eval.sandbox import scratch
+from tests.processes import descendants_of, left_of
 
 ROOT = Path(__file__).resolve().parents[3]
 HOLD = """
@@ -52,22 +53,6 @@ def test_the_dead_are_swept_and_the_living_are_not(tmp_path: Path) -> None:
     assert not living.exists()
 
 
-def _descendants(pid: int) -> set[int]:
-    listed = subprocess.run(["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    parents = [tuple(map(int, line.split())) for line in listed.splitlines()]
-    found, more = set[int](), {pid}
-    while more:
-        found |= more
-        more = {child for child, parent in parents if parent in more} - found
-    return found - {pid}
-
-
-def _alive(pids: set[int]) -> set[int]:
-    listed = subprocess.run(["ps", "-e", "-o", "pid=,stat="], capture_output=True, text=True, check=True).stdout
-    states = {int(line.split()[0]): line.split()[1] for line in listed.splitlines()}
-    return {pid for pid in pids if states.get(pid, "Z")[0] != "Z"}
-
-
 def test_a_killed_eval_leaves_no_process_and_the_next_run_no_folder(
     tmp_path: Path, benchmark_folder: Path, top: Callable[[str], str], solve: Callable[[str], str]
 ) -> None:
@@ -87,13 +72,11 @@ def test_a_killed_eval_leaves_no_process_and_the_next_run_no_folder(
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not list(tmp_path.glob(scratch.PREFIX + "*/*/*/empty")):
         time.sleep(0.05)
-    children = _descendants(process.pid)
+    children = descendants_of(process.pid)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert children and list(tmp_path.glob(scratch.PREFIX + "*"))
-    while time.monotonic() < deadline and _alive(children):
-        time.sleep(0.05)
-    assert not _alive(children)
+    assert left_of(children) == []
     with scratch.folder(str(tmp_path)) as own:
         assert list(tmp_path.glob(scratch.PREFIX + "*")) == [Path(own)]
     assert os.listdir(tmp_path)

@@ -32,6 +32,17 @@ UGLY = {
     "four ticks": (f"````verilog\n{M}````", M),
     "an indented fence": (f"  ```verilog\n{M}  ```", M),
     "windows line ends": (f"```verilog\n{M}```".replace("\n", "\r\n"), M),
+    "prose in a fence that never closes": (f"```verilog\n{M}The module TopModule above\ninverts `a`.", M),
+    "leavings in a fence that closes on a line of code": (f"```verilog\n{M}{BODY}endmodule\nendmodule```", M),
+    "a fence that only speaks of the module before it": (f"{M}```text\nmodule TopModule is simple.\n", M),
+    "a skeleton in a fence beside the unfenced module": (f"```verilog\n{K}```\nis filled in:\n{M}", M),
+    "marks around a header alone": (f"[BEGIN]{IFC.strip()}[DONE]\n```verilog\n{M}```", M),
+    "marks around two, the last a skeleton": (f"[BEGIN]\n{M}[DONE]\n[BEGIN]\n{K}[DONE]", M),
+    "nothing that is whole": (f"```verilog\n{IFC}```\nor {IFC}", IFC),
+    "a comment within the header of an unfenced module": (
+        f"Inverts:\n{M.replace('module Top', 'module /* the */ // one' + NEWLINE + 'Top')}It inverts.",
+        M.replace("module Top", "module /* the */ // one\nTop"),
+    ),
     "an unterminated fence": (f"Sure.\n```verilog\n{M}", M),
     "no fence": (M, M),
     "no fence but prose": (f"The module is:\n\n{M}\nI hope this helps; a module drives its outputs.", M),
@@ -165,6 +176,7 @@ RUN_ON = {
     "an explanation with the whole in a fence": f"{BODY}endmodule\n\nThat is:\n```verilog\n{W}```",
     "the end on the fence's line": f"```verilog\n{BODY}endmodule```\nInverts.",
     "a fence after a sentence": f"Sure:\n```verilog\n{BODY}endmodule\n```\nFor example\n```verilog\nassign b = a;\n```",
+    "marks behind it": f"{BODY}endmodule\n\n[BEGIN]\n{W}[DONE]\n",
     "a fence that was begun before": f"{BODY}endmodule\n```verilog\n{W}```",
 }
 

@@ -4,6 +4,7 @@ The script is run where a checkout of NVlabs/verilog-eval is at hand ($VERILOG_E
 its model left unasked, as it offers itself ("manual"), and three names of its imports standing in for LangChain.
 """
 
+import functools
 import os
 import subprocess
 import sys
@@ -11,7 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from eval.grade.extract import extract, official
+from benchmarks.agreement import official as analyzed
+from benchmarks.agreement import run_bare
+from common.benchmark.problems import Problem
+from eval.grade import simulate
+from eval.grade.extract import Rule, extract, official
+from eval.grade.simulate import Simulator
+from eval.grade.worker import admitted
+from eval.sandbox.run import Limits, find_confinement
+from tests.eval.conftest import TESTBENCH
 from tests.eval.grade.extract.answers import HEADER, answers
 
 REPO = Path(__file__).resolve().parents[4]
@@ -34,6 +43,20 @@ for i in range(int(count)):
     with contextlib.redirect_stdout(io.StringIO()):
         runpy.run_path(script, run_name="__main__")
 """
+
+
+def scripted(texts: list[str], task: str, folder: Path) -> list[tuple[str, str]]:
+    """Of each answer: itself as the script reads it (line ends already \\n), and the design that the script writes."""
+    for name, code in STUBS.items():
+        (folder / f"{name}.py").parent.mkdir(exist_ok=True)
+        (folder / f"{name}.py").write_text(code)
+    (folder / "P_prompt.txt").write_text("Invert.\n")
+    (folder / "P_ifc.txt").write_text(HEADER)
+    for i, text in enumerate(texts):
+        (folder / f"{i}_response.txt").write_text(text, newline="")
+    command = [sys.executable, "-c", MANY, str(SCRIPT), task, str(folder), str(len(texts))]
+    subprocess.run(command, env={**os.environ, "PYTHONPATH": str(folder)}, check=True, timeout=120)
+    return [((folder / f"{i}_response.txt").read_text(), (folder / f"{i}.sv").read_text()) for i in range(len(texts))]
 
 
 def _told_again(text: str, interface: str) -> list[str]:
@@ -85,19 +108,50 @@ def test_the_rule_told_again(interface: str) -> None:
 @pytest.mark.skipif(not SCRIPT.is_file(), reason="no checkout of NVlabs/verilog-eval with its scripts")
 @pytest.mark.parametrize(("task", "interface"), [("spec-to-rtl", ""), ("code-complete-iccad2023", HEADER)])
 def test_the_official_script_extracts_the_same(task: str, interface: str, tmp_path: Path) -> None:
-    for name, code in STUBS.items():
-        (tmp_path / f"{name}.py").parent.mkdir(exist_ok=True)
-        (tmp_path / f"{name}.py").write_text(code)
-    (tmp_path / "P_prompt.txt").write_text("Invert.\n")
-    (tmp_path / "P_ifc.txt").write_text(HEADER)
-    texts = answers(500, seed=1)
-    for i, text in enumerate(texts):
-        (tmp_path / f"{i}_response.txt").write_text(text, newline="")
-    command = [sys.executable, "-c", MANY, str(SCRIPT), task, str(tmp_path), str(len(texts))]
-    subprocess.run(command, env={**os.environ, "PYTHONPATH": str(tmp_path)}, check=True, timeout=120)
-    for i in range(len(texts)):
-        text = (tmp_path / f"{i}_response.txt").read_text()  # as the script reads it: line ends already \n
-        assert _lines(official.extract(text, interface)) == _lines((tmp_path / f"{i}.sv").read_text()), text
+    for text, design in scripted(answers(500, seed=1), task, tmp_path):
+        assert _lines(official.extract(text, interface)) == _lines(design), text
+
+
+PINS = (".clk, .rst, .d, .q(", ".a(rst), .b(")
+
+
+def _problem(interface: str) -> Problem:
+    """One that the answers' `b = a` solves."""
+    test = TESTBENCH.replace("[3:0] q_ref, q_dut", "q_ref, q_dut").replace(*PINS)
+    return Problem("P", "", HEADER.replace("TopModule", "RefModule") + "assign b = a;\nendmodule\n", test, interface)
+
+
+def _alternatives(text: str) -> bool:
+    """Whether the answer also holds the wrong design: the two rules may choose otherwise between two."""
+    return "assign b = ~a;" in text
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SCRIPT.is_file(), reason="no checkout of NVlabs/verilog-eval with its scripts")
+@pytest.mark.parametrize(("task", "interface"), [("spec-to-rtl", ""), ("code-complete-iccad2023", HEADER)])
+def test_the_verdicts_are_those_of_the_official_harness(task: str, interface: str, tmp_path: Path) -> None:
+    """Of 500 answers, script, compilation, simulation and analysis of the one side against those of the other; by our
+    own rule no answer that has one design alone fares worse."""
+    problem, simulator = _problem(interface), Simulator(find_confinement(), Limits(seconds=20.0))
+    golden = simulate.golden(problem, simulator)
+
+    @functools.cache
+    def theirs(design: str) -> bool:
+        return analyzed(run_bare(problem, design, 20.0), design) == "."
+
+    @functools.cache
+    def graded(design: str) -> bool:
+        return simulate.grade(problem, design, golden, simulator).passed
+
+    def ours(text: str, rule: Rule) -> bool:
+        design = admitted(text, interface, simulator, rule)
+        return isinstance(design, str) and graded(design)
+
+    rows = [(text, theirs(design)) for text, design in scripted(answers(500, seed=1), task, tmp_path)]
+    assert [text for text, passed in rows if ours(text, "official") != passed] == []
+    assert [text for text, passed in rows if passed and not ours(text, "default") and not _alternatives(text)] == []
+    better = sum(ours(text, "default") and not passed for text, passed in rows)
+    assert sum(passed for _, passed in rows) > 20 and better > 20
 
 
 def test_by_name() -> None:
