@@ -11,6 +11,7 @@ from common.errors import UserError
 from common.files import write_text
 from common.progress import log
 from pipeline.cli import baseline as baseline_command
+from pipeline.cli import bench as bench_command
 from pipeline.cli import inspect as inspect_command
 from pipeline.cli import show as show_command
 from pipeline.cli import stages as stage_commands
@@ -147,6 +148,7 @@ for name, stage in (
 app.command("show")(show_command.show)
 app.command("inspect")(inspect_command.inspect)
 app.add_typer(baseline_command.app, name="baseline")
+app.add_typer(bench_command.app, name="bench")
 
 
 def main() -> None:

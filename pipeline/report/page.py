@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from common.files import read_json, write_text
@@ -60,14 +60,18 @@ def write_report(recipe: Recipe, root: Path, results: Sequence[Result], verdict:
     return path
 
 
-def render(recipe: Recipe, results: Sequence[Result], verdict: Judgement | None) -> str:
-    folders = {result.step.name: result.step.final for result in results}
+def template(name: str) -> Template:
+    """Of a page; all share style.css.jinja."""
     environment = Environment(
         loader=PackageLoader("pipeline.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters["shown"] = shown
-    template = environment.get_template("report.html.jinja")
-    return template.render(
+    return environment.get_template(name)
+
+
+def render(recipe: Recipe, results: Sequence[Result], verdict: Judgement | None) -> str:
+    folders = {result.step.name: result.step.final for result in results}
+    return template("report.html.jinja").render(
         recipe=recipe,
         yaml=resolved_yaml(recipe),
         verdict=verdict,
