@@ -23,7 +23,7 @@ from pipeline.run import checks
 from pipeline.run.fetching import is_remote_rows, local_folder, local_rows
 from pipeline.run.graph import CONFIGS, INPUTS, KNOWN, Step, identity_of, reads_weights
 from pipeline.run.inputs import check_apart, check_benchmark
-from pipeline.run.records import RECORD, identity, read_record
+from pipeline.run.records import RECORD, check_if_ours, check_result, identity, read_record
 from pipeline.run.runner import LOCK_PATIENCE_S, Runner, child_env
 from pipeline.run.scores import with_wanted_k
 from pipeline.run.server import follow, start_server
@@ -84,6 +84,7 @@ def _found(name: str, value: Any) -> Any:
 def _content(value: Any, digests: Digests, weights: bool | None) -> Any:
     """`weights`: whether those of a model are read; None where `value` is no model."""
     if isinstance(value, str) and Path(value).exists():
+        check_if_ours(Path(value), digests)
         if weights is None or not Path(value).is_dir():
             return {"digest": digests.of(value)}
         return {"digest": model_digest(Path(value), digests, weights)}
@@ -104,13 +105,14 @@ def run_alone(step: Step, hardware: HardwareConfig, debug: bool) -> int:
     checks.check_machine([step])
     final, env = step.final, child_env(hardware, None, debug)
     if _is_kept(step):
+        check_result(final, Digests())
         with_wanted_k(step, env)
         log(f"{step.name}: kept ({final})")
         return 0
     checks.check_writable(final.parent)
     with locked(final.with_name(f".{final.name}.lock"), LOCK_PATIENCE_S):
         _is_kept(step)  # or another has put something there meanwhile
-        Runner(final.parent, env).run([step])
+        Runner(final.parent, env, Digests()).run([step])
     log(f"{step.name}: done ({final})")
     return 0
 
