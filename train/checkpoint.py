@@ -81,8 +81,8 @@ class Checkpoints:
     def _latest(self) -> int | None:
         steps = sorted(self.manager.all_steps())
         if self.saving.is_file():
-            if self.saving.read_text() in map(str, steps) and not has_digests(self.folder / self.saving.read_text()):
-                step = int(self.saving.read_text())
+            step = next((step for step in steps if str(step).encode() == self.saving.read_bytes()), None)
+            if step is not None and not has_digests(self.folder / str(step)):
                 log(f"train: the checkpoint of step {step} was cut off while it was saved: removed")
                 self.manager.delete(step)
                 steps.remove(step)
