@@ -33,7 +33,7 @@ class Storm:
         self.world = folder / "world"
         build(self.world)
         self.calm: dict[tuple[str, str], dict[str, str]] = {}
-        self.took = dict.fromkeys(WAYS, 1.0)
+        self.took: dict[str, float] = {}
 
     def run(self, way: str, setting: str, place: Path, kill_after: float | None = None) -> tuple[int, str]:
         """(exit code, output) of the commands; that of the first that fails."""

@@ -124,7 +124,9 @@ def results(way: str, folder: Path) -> dict[str, str]:
     at = places(way, folder)
     files = [*(at["data"] / "train").iterdir(), *(at["data"] / "validation").iterdir(), at["data"] / "dataset.json"]
     files += [path for name in ("model", "adapter") for path in (at["convert"] / name).iterdir()]
-    found = {"/".join(path.parts[-2:]): _digest(path) for path in files if path.name != NAMES_ITS_BASE}
+    found = {
+        "/".join(path.parts[-2:]): _digest(path) for path in files if path.name not in (NAMES_ITS_BASE, ".DS_Store")
+    }
     certificate = json.loads((at["convert"] / "certificate.json").read_text())
     certificate["files"].pop(f"adapter/{NAMES_ITS_BASE}")
     found["certificate"] = _said(certificate)
@@ -132,11 +134,11 @@ def results(way: str, folder: Path) -> dict[str, str]:
     found[NAMES_ITS_BASE] = _said(config | {"base_model_name_or_path": None})
     about = json.loads((at["train"] / "adapter.json").read_text())
     found["adapter.json"] = _said(about)
-    lines = [json.loads(line) for line in (at["train"] / "log.jsonl").read_text().splitlines()]
-    found["log"] = _said([{k: v for k, v in line.items() if k != "tokens_per_second"} for line in lines])
     for stage in FLAGS:
         record = json.loads((at[stage] / "record.json").read_text())
-        keep = {k: v for k, v in record["metrics"].items() if "second" not in k and NAMES_ITS_BASE not in k}
+        keep = {
+            k: v for k, v in record["metrics"].items() if "second" not in k and k != "bytes" and NAMES_ITS_BASE not in k
+        }
         found[f"{stage} record"] = _said([record["fingerprint"], keep])
     return found
 

@@ -40,6 +40,14 @@ def check_files(folder: Path, noted: Mapping[str, str], digests: Digests, fix: s
             )
 
 
+def result_digest(folder: Path, digests: Digests) -> str:
+    """Over what a result holds, and not over when and where it came about."""
+    own = (*LIVE, "metrics.json")
+    return digests.of_files(
+        [path for path in visible_files(folder) if path.parent != folder or path.name not in own], folder
+    )
+
+
 def _names(folder: Path) -> list[str]:
     own = {path.parent for path in folder.rglob(DIGESTS)}
     return [

@@ -11,6 +11,7 @@ from typing import Any
 
 from common.digests.known import Digests
 from common.digests.model import model_digest
+from common.digests.results import result_digest
 from common.errors import UserError
 from common.files import keep_apart, locked, real
 from common.progress import log
@@ -84,7 +85,8 @@ def _found(name: str, value: Any) -> Any:
 def _content(value: Any, digests: Digests, weights: bool | None) -> Any:
     """`weights`: whether those of a model are read; None where `value` is no model."""
     if isinstance(value, str) and Path(value).exists():
-        check_if_ours(Path(value), digests)
+        if check_if_ours(Path(value), digests):
+            return {"digest": result_digest(Path(value), digests)}
         if weights is None or not Path(value).is_dir():
             return {"digest": digests.of(value)}
         return {"digest": model_digest(Path(value), digests, weights)}

@@ -132,14 +132,15 @@ def check_result(folder: Path, digests: Digests) -> None:
     check_files(folder, read_record(folder).get(FILES, {}), digests, _fix(folder))
 
 
-def check_if_ours(folder: Path, digests: Digests) -> None:
-    """The same, where `folder` has a whole record of ours; others' may have any file of that name."""
+def check_if_ours(folder: Path, digests: Digests) -> bool:
+    """The same, where `folder` has a whole record of ours (else False); others' may have any file of that name."""
     try:
         ours = has_seal(read_json(folder / RECORD))
     except (OSError, ValueError, AttributeError, TypeError):
-        return
+        return False
     if ours:
         check_result(folder, digests)
+    return ours
 
 
 def change_record(folder: Path, record: dict[str, Any]) -> None:
