@@ -6,6 +6,7 @@ command crash or hang. `--cold`: every process is started anew, as users start t
 """
 
 import argparse
+import contextlib
 import itertools
 import os
 import random
@@ -22,6 +23,7 @@ from typing import Any
 from benchmarks.storm import warm
 from benchmarks.storm.damage import KINDS, harm
 from benchmarks.storm.world import SETTINGS, Work, build, commands, content, finished, results, root_of
+from common.files import read_json, write_json
 
 KILLS, LONGEST_S, ROUNDS = 30, 240.0, 6
 WAYS = ("recipe", "flags")
@@ -31,9 +33,9 @@ class Storm:
     def __init__(self, folder: Path, hot: bool):
         self.folder, self.hot = folder, hot
         self.world = folder / "world"
-        build(self.world)
-        self.calm: dict[tuple[str, str], dict[str, str]] = {}
         self.took: dict[str, float] = {}
+        if not self.world.exists():
+            build(self.world)
 
     def run(self, way: str, setting: str, place: Path, kill_after: float | None = None) -> tuple[int, str]:
         """(exit code, output) of the commands; that of the first that fails."""
@@ -62,22 +64,26 @@ class Storm:
         return place
 
     def undisturbed(self, way: str, setting: str) -> dict[str, str]:
-        if (way, setting) not in self.calm:
-            place, begin = self.place(self.world, "calm"), time.monotonic()
-            if setting == "a note beside the model":
-                (place / "model" / "NOTES.txt").write_text("about this model")
+        known = self.folder / f"calm-{way}-{setting}.json"
+        if not known.exists():
+            place = self.place(self.world, f"calm-{os.getpid()}")
             code, said = self.run(way, setting, place)
             assert code == 0, said
-            self.calm[way, setting] = results(way, place)
-            self.took[way] = time.monotonic() - begin
-        return self.calm[way, setting]
+            write_json(known, results(way, place))
+            shutil.rmtree(place)
+        return read_json(known)
 
     def killed(self, number: int, chance: random.Random) -> tuple[str, Path]:
-        way = WAYS[number % 2]
-        name = f"killed-{number}"
-        place = self.place(self.world, name)
-        self.run(way, "the same", place, chance.uniform(0.02, 1.05) * self.took[way])
-        time.sleep(0.3)  # its children end with it
+        """A way, and what it leaves when it is killed at a moment by chance."""
+        way, place, share = WAYS[number % 2], self.folder / f"killed-{number}", chance.uniform(0.02, 1.05)
+        if not place.exists():
+            if not self.took:
+                for each in WAYS:
+                    begin = time.monotonic()
+                    self.run(each, "the same", self.place(self.world, "timed"))
+                    self.took[each] = time.monotonic() - begin
+            self.run(way, "the same", self.place(self.world, place.name), share * self.took[way])
+            time.sleep(0.3)  # its children end with it
         return way, place
 
     def trial(self, way: str, state: Path, setting: str, kind: str, chance: random.Random, name: str) -> list[str]:
@@ -158,6 +164,8 @@ def follow(said: str, place: Path) -> bool:
     elif re.search(r"delete (this|the) folder|delete this one", advice[-1]):
         folder = path if path.is_dir() and not path.is_symlink() else path.parent
         shutil.rmtree(folder)
+    elif "name a new folder with --out" in advice[-1]:
+        path.rename(path.with_name(f"{path.name}-{time.time_ns()}"))
     elif "delete this line" in advice[-1]:
         number = int(named.rpartition(":")[2])
         lines = path.read_bytes().split(b"\n")
@@ -180,16 +188,19 @@ def main() -> int:
     parser.add_argument("--combinations", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", type=int, help="Of the sample, this one alone")
+    parser.add_argument("--work", metavar="DIR", help="Keep kills and undisturbed results there, for another time")
     parser.add_argument("--jobs", type=int, default=2, help="Combinations at a time")
     parser.add_argument("--cold", action="store_true")
     asked = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    with tempfile.TemporaryDirectory(prefix="storm-") as name:
+    with contextlib.ExitStack() as stack:
+        name = asked.work or stack.enter_context(tempfile.TemporaryDirectory(prefix="storm-"))
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{name}/jax")
         os.environ |= {
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         }
+        Path(name).mkdir(exist_ok=True)
         if not asked.cold:
             warm.load()
         return blow(Storm(Path(name).resolve(), not asked.cold), asked)
@@ -197,9 +208,6 @@ def main() -> int:
 
 def blow(storm: Storm, asked: Any) -> int:
     chance = random.Random(asked.seed)
-    for way, setting in itertools.product(WAYS, SETTINGS):
-        storm.undisturbed(way, setting)
-    print(f"undisturbed: {', '.join(f'{way} {took:.1f} s' for way, took in storm.took.items())}", flush=True)
     states = [storm.killed(number, chance) for number in range(KILLS)]
     for _, place in states:
         left = sorted(str(p.relative_to(place)) for p in place.glob("*/*") if p.parent.name in ("runs", "out"))

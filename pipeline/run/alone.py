@@ -21,6 +21,7 @@ from models.config import HardwareConfig
 from pipeline.recipe.schema import validate
 from pipeline.recipe.source import Source
 from pipeline.run import checks
+from pipeline.run.attempts import JOB
 from pipeline.run.fetching import is_remote_rows, local_folder, local_rows
 from pipeline.run.graph import CONFIGS, INPUTS, KNOWN, Step, identity_of, reads_weights
 from pipeline.run.inputs import check_apart, check_benchmark
@@ -126,7 +127,8 @@ def _is_kept(step: Step) -> bool:
         raise UserError("symbolic links in a circle", where=str(final), fix="name a new folder with --out")
     if not final.exists() or (final.is_dir() and not any(final.iterdir())):
         return False
-    if (final / RECORD).is_file() and read_record(final)["fingerprint"] == step.fingerprint:
+    ours = (final / RECORD).is_file() or (final / JOB).is_file()
+    if ours and read_record(final)["fingerprint"] == step.fingerprint:
         return True
     raise UserError("the output folder exists and is not empty", where=str(final), fix="name a new folder with --out")
 

@@ -115,6 +115,8 @@ def read_record(folder: Path) -> dict[str, Any]:
         what = "it is no record"
     except FileNotFoundError:
         what = "there is none"
+    except OSError as error:
+        what = error.strerror or str(error)
     except (ValueError, KeyError, TypeError) as error:
         what = str(error)
     raise UserError(f"no whole record of how this came about ({what})", where=str(path), fix=_fix(folder))

@@ -111,6 +111,8 @@ class Runner:
                     log(f"{step.name}: kept ({step.fingerprint})")
                     results.append(read_result(step))
                     continue
+                if step.final.is_dir() and any(step.final.iterdir()):
+                    read_record(step.final)  # there is none, or no file: said before the work is done anew
                 log(f"{step.name}: start ({step.fingerprint})")
                 if step.stage == "serve":
                     servers[step.name] = self.serve(step)
