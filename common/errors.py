@@ -25,7 +25,7 @@ class UserError(Exception):
 
 def from_os_error(error: OSError) -> UserError:
     """Explain a failing file operation (disk full, no permission, missing) in the terms above."""
-    where = str(error.filename or "")
+    where = str(error.filename2 or error.filename or "")  # of a rename, its goal
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError(
             "the disk is full", where=where, fix="free space there, or choose another place with --runs DIR"

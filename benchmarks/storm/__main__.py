@@ -166,6 +166,8 @@ def follow(said: str, place: Path) -> bool:
         shutil.rmtree(folder)
     elif "name a new folder with --out" in advice[-1]:
         path.rename(path.with_name(f"{path.name}-{time.time_ns()}"))
+    elif found := re.match(r"delete (checkpoints/\d+) beside it", advice[-1]):
+        shutil.rmtree(path.parent / found[1])
     elif "delete this line" in advice[-1]:
         number = int(named.rpartition(":")[2])
         lines = path.read_bytes().split(b"\n")
@@ -188,6 +190,7 @@ def main() -> int:
     parser.add_argument("--combinations", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", type=int, help="Of the sample, this one alone")
+    parser.add_argument("--first", type=int, default=0, help="Of the sample, those from this one on")
     parser.add_argument("--work", metavar="DIR", help="Keep kills and undisturbed results there, for another time")
     parser.add_argument("--jobs", type=int, default=2, help="Combinations at a time")
     parser.add_argument("--cold", action="store_true")
@@ -213,7 +216,7 @@ def blow(storm: Storm, asked: Any) -> int:
         left = sorted(str(p.relative_to(place)) for p in place.glob("*/*") if p.parent.name in ("runs", "out"))
         print(f"  {place.name}: {', '.join(left) or 'nothing'}", flush=True)
     sample = chance.sample(list(itertools.product(range(KILLS), SETTINGS, KINDS)), asked.combinations)
-    wanted = [(n, *each) for n, each in enumerate(sample) if asked.only in (None, n)]
+    wanted = [(n, *each) for n, each in enumerate(sample) if asked.only in (None, n) and n >= asked.first]
 
     def work(job: int) -> None:
         bad = 0
@@ -222,6 +225,8 @@ def blow(storm: Storm, asked: Any) -> int:
             chance = random.Random(asked.seed * 10_000 + number)
             wrong = storm.trial(way, state, setting, kind, chance, f"trial-{job}")
             bad += bool(wrong)
+            if number % 20 == 0:
+                print(f"{number} of {asked.combinations} begun", flush=True)
             for each in wrong:
                 print(f"{number}: kill {kill} ({way}), {setting}, {kind}: {each}", flush=True)
         sys.exit(min(bad, 100))
