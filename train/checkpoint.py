@@ -93,7 +93,8 @@ class Checkpoints:
         try:
             check_digests(self.folder / str(steps[-1]), fix)
         except UserError as error:
-            raise UserError(f"a damaged checkpoint: {error.what}", where=error.where, fix=error.fix) from None
+            place = str(self.folder / str(steps[-1]))  # to be deleted whole, and not its list of digests alone
+            raise UserError(f"a damaged checkpoint: {error.what}", where=place, fix=error.fix) from None
         return steps[-1]
 
     def _check_settings(self, step: int) -> None:

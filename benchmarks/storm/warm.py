@@ -125,20 +125,13 @@ def command(arguments: list[str], folder: Path, log: Path, warm: bool) -> Any:
     env = {**os.environ, "NO_COLOR": "1", "COLUMNS": "200"}
     if not warm:
         with open(log, "ab") as sink:
-            return _cold(
-                "pipeline",
-                *arguments,
-                with_parent=True,
-                env=env,
-                stdout=sink,
-                stderr=sink,
-                group="own",
-                cwd=str(folder),
-            )
+            words = [sys.executable, "-m", "tapeout", *arguments]
+            root = str(Path(__file__).parents[2])
+            return subprocess.Popen(words, cwd=folder, env=env | {"PYTHONPATH": root}, stdout=sink, stderr=sink)
 
     def work() -> None:
         os.chdir(folder)
         sys.argv = ["tapeout", *arguments]
-        runpy.run_module("pipeline", run_name="__main__")
+        runpy.run_module("tapeout", run_name="__main__")
 
     return Warm(work, log, env)
