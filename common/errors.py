@@ -25,7 +25,7 @@ class UserError(Exception):
 
 def from_os_error(error: OSError) -> UserError:
     """Explain a failing file operation (disk full, no permission, missing) in the terms above."""
-    where = str(error.filename or "")
+    where = str(error.filename2 or error.filename or "")  # of a rename, its goal
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError(
             "the disk is full", where=where, fix="free space there, or choose another place with --runs DIR"
@@ -37,4 +37,6 @@ def from_os_error(error: OSError) -> UserError:
         return UserError("the working folder is gone", fix="cd to one that is there")
     if error.errno == errno.ENOENT:
         return UserError("no such file or folder", where=where, fix="check the path")
-    return UserError(error.strerror or str(error), where=where)
+    in_the_way = error.errno in (errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENXIO)
+    fix = "move it out of the way, and run the same command again" if in_the_way else ""
+    return UserError(error.strerror or str(error), where=where, fix=fix)

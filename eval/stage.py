@@ -214,6 +214,8 @@ def run(config: EvalConfig, inputs: EvalInputs, out: Path) -> dict[str, Any]:
         samples = stack.enter_context(closing(Journal(out / SAMPLES)))
         results = stack.enter_context(closing(Journal(out / RESULTS)))
         samples.append(stored)
+        if config.completions is None:
+            results.keep(samples.rows)  # a sample that is asked for again is judged again
         try:
             work = _score_all(config, inputs, benchmark, simulator, samples, results)
             session = asyncio.run(stopping_cleanly(work))

@@ -81,8 +81,8 @@ class Checkpoints:
     def _latest(self) -> int | None:
         steps = sorted(self.manager.all_steps())
         if self.saving.is_file():
-            if self.saving.read_text() in map(str, steps) and not has_digests(self.folder / self.saving.read_text()):
-                step = int(self.saving.read_text())
+            step = next((step for step in steps if str(step).encode() == self.saving.read_bytes()), None)
+            if step is not None and not has_digests(self.folder / str(step)):
                 log(f"train: the checkpoint of step {step} was cut off while it was saved: removed")
                 self.manager.delete(step)
                 steps.remove(step)
@@ -93,7 +93,8 @@ class Checkpoints:
         try:
             check_digests(self.folder / str(steps[-1]), fix)
         except UserError as error:
-            raise UserError(f"a damaged checkpoint: {error.what}", where=error.where, fix=error.fix) from None
+            place = str(self.folder / str(steps[-1]))  # to be deleted whole, and not its list of digests alone
+            raise UserError(f"a damaged checkpoint: {error.what}", where=place, fix=error.fix) from None
         return steps[-1]
 
     def _check_settings(self, step: int) -> None:

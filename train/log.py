@@ -33,7 +33,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
         try:
             found.append(dict(json.loads(line)))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             fix = "delete this line: it only reports"
             raise UserError("the training log is damaged", where=f"{path}:{number}", fix=fix) from error
     return found

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from common.digests.saved import sealed
+from common.errors import UserError
 from common.files import write_json
 from models.families import rows
 from train.config import TrainConfig, TrainInputs
@@ -30,13 +31,17 @@ def run(config: TrainConfig, inputs: TrainInputs, out: Path) -> dict[str, Any]:
         "parameters": sum(math.prod(leaf.shape) for leaf in rows(setup.spec, stacked=True)),
         "trained_parameters": sum(a.size for a in jax.tree.leaves(setup.trained)),
         "seconds": time.monotonic() - started,
-        **summary(out / "log.jsonl"),
+        **summary(out / "log.jsonl", setup.steps),
     }
 
 
-def summary(path: Path) -> dict[str, float]:
-    """Final losses and the median rate of the whole run, across restarts."""
+def summary(path: Path, last: int) -> dict[str, float]:
+    """Final losses and the median rate of the whole run, across restarts. Raises UserError for a log that lacks the
+    last step: another one's loss would be taken for the run's."""
     lines = read_log(path)
+    if not any("loss" in line and line["step"] == last for line in lines):
+        fix = f"delete checkpoints/{last} beside it, and run the same command again: the log is written anew"
+        raise UserError(f"the training log lacks step {last}, the last", where=str(path), fix=fix)
     losses = [line["loss"] for line in lines if "loss" in line]
     validation = [line["validation_loss"] for line in lines if "validation_loss" in line]
     rates = [line["tokens_per_second"] for line in lines if "tokens_per_second" in line]

@@ -9,12 +9,13 @@ itself whether that still holds.
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from common.digests.saved import SEAL, has_seal, sealed
 from common.errors import UserError
-from common.files import digest_file, read_json, write_json
+from common.files import digest_file, read_json, real, write_json
 from common.machine import cores
 from common.schema import Known, Stamped
 
@@ -30,9 +31,10 @@ class Digests:
         self.known: Known = dict(known or {})
         if memory and memory.is_file():
             try:
-                kept = read_json(memory).items()
-                self.known |= {path: (*each[:4], each[4]) for path, each in kept if len(each) == 5}
-            except (ValueError, TypeError, AttributeError):
+                kept = read_json(memory)
+                if has_seal(kept):
+                    self.known |= {path: (*each[:4], each[4]) for path, each in kept.items() if path != SEAL}
+            except (ValueError, TypeError, AttributeError, IndexError):
                 pass
 
     def of(self, path: str | Path) -> str:
@@ -58,10 +60,26 @@ class Digests:
     def of_files(self, paths: Iterable[Path], folder: Path) -> str:
         """Over names (relative to `folder`) and contents, in the order given; all cores read."""
         paths, total = list(paths), hashlib.sha256()
-        with ThreadPoolExecutor(cores()) as pool:
-            for path, digest in zip(paths, pool.map(self.of_file, paths), strict=True):
-                total.update(f"{path.relative_to(folder).as_posix()}\0{digest}\0".encode())
+        for path, digest in zip(paths, self.of_each(paths), strict=True):
+            total.update(f"{path.relative_to(folder).as_posix()}\0{digest}\0".encode())
         return total.hexdigest()
+
+    def of_each(self, paths: Sequence[Path]) -> list[str]:
+        """Of every file, in the order given; all cores read."""
+        with ThreadPoolExecutor(cores()) as pool:
+            return list(pool.map(self.of_file, paths))
+
+    def learn(self, path: Path, digest: str) -> None:
+        """Take it that `path`, which was just written, has this digest."""
+        stamp = _stamp(path)
+        if _settle(stamp[3]) and _stamp(path) == stamp:
+            self.known[str(path.resolve())] = (*stamp, digest)
+            self.changed = True
+
+    def moved(self, old: Path, new: Path) -> None:
+        """What was in the folder `old` is in `new` now."""
+        for key in [key for key in self.known if Path(key).is_relative_to(real(old))]:
+            self.known[str(real(new) / Path(key).relative_to(real(old)))] = self.known.pop(key)
 
     def known_of(self, paths: Iterable[Path]) -> Known:
         """What is known of these files, for another process."""
@@ -72,7 +90,7 @@ class Digests:
         if self.memory and self.changed:
             self.memory.parent.mkdir(parents=True, exist_ok=True)
             own = self.memory.with_name(f"{self.memory.name}.{os.getpid()}")  # recipes that run at once share a memory
-            write_json(own, self.known)
+            write_json(own, sealed(self.known))
             own.replace(self.memory)
             self.changed = False
 

@@ -77,8 +77,13 @@ def sealed(value: dict[str, Any]) -> dict[str, Any]:
 
 def check_seal(value: dict[str, Any], path: Path, fix: str) -> None:
     """Raises UserError, with `fix`, where `value` (read from `path`) has a seal that is not its own."""
-    if SEAL in value and value[SEAL] != _digest({key: each for key, each in value.items() if key != SEAL}):
+    if SEAL in value and not has_seal(value):
         raise UserError("the file is damaged: its content is not what was saved", where=str(path), fix=fix)
+
+
+def has_seal(value: dict[str, Any]) -> bool:
+    """Whether `value` has a seal, and it is its own."""
+    return value.get(SEAL) == _digest({key: each for key, each in value.items() if key != SEAL})
 
 
 def _digest(value: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from pipeline.run.fetching import local_folder, local_rows
 from pipeline.run.gate import Judgement, judge
 from pipeline.run.gate_more import settle_run
 from pipeline.run.graph import STAGES, Step, plan
+from pipeline.run.records import check_result
 from pipeline.run.runner import Result, Runner, alone_in, check_needs, child_env, is_done, missing, read_result
 from pipeline.run.scores import find_score, note_current
 from pipeline.run.server import Server, follow, start_server
@@ -39,17 +40,20 @@ class RecipeRun:
         return self.runs / self.recipe.name
 
     @property
+    def digests(self) -> Digests:
+        return Digests(cache_in(self.runs) / "digests.json")
+
+    @property
     def env(self) -> dict[str, str]:
         return child_env(self.recipe.hardware, cache_in(self.runs) / "jax", self.debug)
 
-    def prepare(self) -> tuple[Step, ...]:
+    def prepare(self, digests: Digests) -> tuple[Step, ...]:
         """The steps, after the checks that need no lock; raises UserError where the run cannot succeed."""
         checks.check_sense(self.recipe)
         inputs.check_apart(self.recipe, self.root)
         checks.check_writable(self.root)
         recipe = fetched(self.recipe)
         inputs.check_paths(recipe, self.source)
-        digests = Digests(cache_in(self.runs) / "digests.json")
         steps = plan(recipe, self.runs, digests)
         digests.save()
         if not all(map(is_done, steps)):
@@ -70,13 +74,13 @@ def run_recipe(opened: RecipeRun, first: str = STAGES[0], last: str = STAGES[-1]
     cannot run, before anything does."""
     if STAGES.index(first) > STAGES.index(last):
         raise UserError(f"--from {first} comes after --to {last}", fix=f"the order is {', '.join(STAGES)}")
-    steps = opened.prepare()
+    steps = opened.prepare(digests := opened.digests)
     wanted = [step for step in steps if STAGES.index(first) <= STAGES.index(step.stage) <= STAGES.index(last)]
     checks.check_machine(wanted)
     check_needs(wanted, f"tapeout run {opened.called} --to {{stage}}")
     with alone_in(opened.root):
         note_current(opened.root, opened.recipe, opened.file, opened.sets, steps)
-        results = Runner(opened.root, opened.env).run(wanted)
+        results = Runner(opened.root, opened.env, digests).run(wanted)
         everything = [*results, *(read_result(step) for step in steps if step not in wanted and is_done(step))]
         everything.sort(key=lambda result: steps.index(result.step))
         verdict = _gate(opened, wanted, everything)
@@ -115,17 +119,20 @@ def run_stage(opened: RecipeRun, stage: str) -> int:
 
 
 def _serve(opened: RecipeRun) -> int:
-    steps = opened.prepare()
+    steps = opened.prepare(digests := opened.digests)
     step = next(step for step in steps if step.name == "serve")
     for need in step.needs:
         if not is_done(need):
             raise missing(step, need, f"tapeout run {opened.called} --to {{stage}}")
+    for done in filter(is_done, (*step.needs, step)):
+        check_result(done.final, digests)
+    digests.save()
 
     def start() -> Server:
         if is_done(step):
             return start_server(step, Path(folder), opened.env)
         with alone_in(opened.root):
-            return Runner(opened.root, opened.env).serve(step)
+            return Runner(opened.root, opened.env, digests).serve(step)
 
     with tempfile.TemporaryDirectory(prefix="tapeout-") as folder:
         return follow(start)

@@ -11,7 +11,7 @@ MODULE = "convert.dry_run"
 
 def preview_recipe(opened: RecipeRun) -> int:
     """What the recipe's convert stage would do; what it reads must be there."""
-    step = next(step for step in opened.prepare() if step.name == "convert")
+    step = next(step for step in opened.prepare(opened.digests) if step.name == "convert")
     for need in step.needs:
         if not is_done(need):
             raise missing(step, need, f"tapeout run {opened.called} --to {{stage}}")

@@ -40,8 +40,21 @@ KEYS = {
     "max_num_seqs": "slots", "max_batch_size": "slots", "tensor_parallel_size": "tp", "tensor_parallel": "tp",
     "evaluation": "eval", "training": "train", "serving": "serve", "name_or_path": "path", "gpus": "devices",
     "num_devices": "devices", "passk": "k", "random_seed": "seed", "timeout": "timeout_s", "memory": "memory_mb",
+    "shuffle_seed": "seed", "qlora": "weights", "bf16": "dtype", "fp16": "dtype", "workers": "concurrency",
+    "num_concurrent": "concurrency", "max_regression": "max_drop", "tolerance": "max_drop",
+    "end_lr": "final_learning_rate", "q_proj": "targets", "k_proj": "targets", "v_proj": "targets", "o_proj": "targets",
+    "save_interval": "checkpoint_every", "eval_interval": "validate_every", "log_interval": "log_every",
+    "serve.batch_size": "slots", "serve.batch": "slots", "serve.concurrency": "slots",
+    "hardware.tp": "mesh", "hardware.fsdp": "mesh", "hardware.data": "mesh", "hardware.gpus": "devices",
+    "top_k": "", "min_p": "", "dropout": "", "lora_dropout": "", "optimizer": "", "gradient_accumulation_steps": "",
 }  # fmt: skip
-"""What other tools call a key -> ours."""
+"""What other tools call a key (of a section, where its name stands before it) -> ours; "": we have none."""
+SHORT = {
+    "lr": "learning_rate", "wd": "weight_decay", "len": "length", "val": "validation", "valid": "validation",
+    "temp": "temperature", "ckpt": "checkpoint", "ckpts": "checkpoints", "iters": "steps",
+    "tok": "tokens", "toks": "tokens", "attn": "attention", "quant": "quantize", "seq": "", "num": "", "n": "",
+}  # fmt: skip
+"""Parts of keys, cut short or said for nothing."""
 VALUES = {
     "bf16": "bfloat16", "fp32": "float32", "f32": "float32", "float": "float32",
     "qlora": "lora", "sft": "full", "full_finetune": "full", "scratch": "random", "8bit": "int8", "4bit": "int4",
@@ -59,11 +72,16 @@ def nearest_key(section: type[Section], key: Key) -> str:
     parent = tuple(part for part in key[:-1] if isinstance(part, str))
     siblings = [name[-1] for name in names if name[:-1] == parent]
     written = str(key[-1])
-    known = KEYS.get(written.lower().replace("-", "_"), "")
-    here = known if known in siblings else written if written in siblings else ""
-    here = here or _near(written, siblings, _NEAR_ELSEWHERE)
+    plain = written.lower().replace("-", "_")
+    known = KEYS.get(f"{parent[0]}.{plain}" if parent else "", KEYS.get(plain))
+    if known == "":
+        return _valid(siblings)
+    here = known if known in siblings else written if written in siblings else _same_words(plain, siblings)
+    if not here and known is None:
+        here = _near(written, siblings, _NEAR_ELSEWHERE) or _begun(plain, siblings)
     if here:
         return f"; did you mean {'.'.join(map(str, (*key[:-1], here)))}?"
+    known = known or _same_words(plain, [name[-1] for name in names])
     elsewhere = [name for word in (written, known) for name in names if name[-1] == word]
     below = [name for name in elsewhere if name[: len(parent)] == parent]
     if found := below or elsewhere:
@@ -72,7 +90,22 @@ def nearest_key(section: type[Section], key: Key) -> str:
         return f"; did you mean {'.'.join(map(str, (*key[:-1], near)))}?"
     if near := _near(written, [name[-1] for name in names], _NEAR_ELSEWHERE):
         return f"; did you mean {'.'.join(next(name for name in names if name[-1] == near))}?"
+    return _valid(siblings)
+
+
+def _valid(siblings: list[str]) -> str:
     return f"; valid here: {', '.join(siblings)}" if siblings else ""
+
+
+def _same_words(written: str, names: Iterable[str]) -> str:
+    """The name of the same words, whatever their order: final_lr is final_learning_rate."""
+    words = set("_".join(SHORT.get(part, part) for part in written.split("_")).split("_")) - {""}
+    return next((name for name in names if words and set(name.split("_")) == words), "")
+
+
+def _begun(written: str, names: Iterable[str]) -> str:
+    """The shortest name that begins so."""
+    return min((name for name in names if len(written) > 2 and name.startswith(written)), key=len, default="")
 
 
 def nearest_value(detail: ErrorDetails) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from common.digests.known import Digests
 from common.digests.model import model_digest
+from common.digests.results import result_digest
 from common.errors import UserError
 from common.files import keep_apart, locked, real
 from common.progress import log
@@ -20,10 +21,11 @@ from models.config import HardwareConfig
 from pipeline.recipe.schema import validate
 from pipeline.recipe.source import Source
 from pipeline.run import checks
+from pipeline.run.attempts import JOB
 from pipeline.run.fetching import is_remote_rows, local_folder, local_rows
 from pipeline.run.graph import CONFIGS, INPUTS, KNOWN, Step, identity_of, reads_weights
 from pipeline.run.inputs import check_apart, check_benchmark
-from pipeline.run.records import RECORD, identity, read_record
+from pipeline.run.records import RECORD, check_if_ours, check_result, identity, read_record
 from pipeline.run.runner import LOCK_PATIENCE_S, Runner, child_env
 from pipeline.run.scores import with_wanted_k
 from pipeline.run.server import follow, start_server
@@ -84,6 +86,8 @@ def _found(name: str, value: Any) -> Any:
 def _content(value: Any, digests: Digests, weights: bool | None) -> Any:
     """`weights`: whether those of a model are read; None where `value` is no model."""
     if isinstance(value, str) and Path(value).exists():
+        if check_if_ours(Path(value), digests):
+            return {"digest": result_digest(Path(value), digests)}
         if weights is None or not Path(value).is_dir():
             return {"digest": digests.of(value)}
         return {"digest": model_digest(Path(value), digests, weights)}
@@ -104,13 +108,14 @@ def run_alone(step: Step, hardware: HardwareConfig, debug: bool) -> int:
     checks.check_machine([step])
     final, env = step.final, child_env(hardware, None, debug)
     if _is_kept(step):
+        check_result(final, Digests())
         with_wanted_k(step, env)
         log(f"{step.name}: kept ({final})")
         return 0
     checks.check_writable(final.parent)
     with locked(final.with_name(f".{final.name}.lock"), LOCK_PATIENCE_S):
         _is_kept(step)  # or another has put something there meanwhile
-        Runner(final.parent, env).run([step])
+        Runner(final.parent, env, Digests()).run([step])
     log(f"{step.name}: done ({final})")
     return 0
 
@@ -122,7 +127,8 @@ def _is_kept(step: Step) -> bool:
         raise UserError("symbolic links in a circle", where=str(final), fix="name a new folder with --out")
     if not final.exists() or (final.is_dir() and not any(final.iterdir())):
         return False
-    if (final / RECORD).is_file() and read_record(final)["fingerprint"] == step.fingerprint:
+    ours = (final / RECORD).is_file() or (final / JOB).is_file()
+    if ours and read_record(final)["fingerprint"] == step.fingerprint:
         return True
     raise UserError("the output folder exists and is not empty", where=str(final), fix="name a new folder with --out")
 

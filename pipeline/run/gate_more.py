@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from common.digests.saved import check_digests, has_digests, write_digests
 from common.files import read_json
 from common.progress import log
 from pipeline.run.children import ChildFailed, tell
@@ -12,8 +13,6 @@ from pipeline.run.gate import SUMMARY, Judgement, judge
 from pipeline.run.graph import Step
 from pipeline.run.records import read_record
 from pipeline.run.server import scratch_server
-
-_DONE = "complete"
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,8 @@ def settle_run(
     run, samples = step.final, read_record(step.final)["config"]["samples"]
     known = hashlib.sha256(_summary(baseline).read_bytes()).hexdigest()[:8]
     out = run.parent / f"{run.name}.more-{samples}-{known}"
-    if (out / _DONE).is_file():
+    if has_digests(out):
+        check_digests(out, "delete this folder, and run the same command again")
         return judge(out, baseline, _settled(config), env)
     if step.server is None:
         log("on_noise is more_samples, and stored completions have no server to draw them from: it counts as failed")
@@ -64,7 +64,7 @@ def settle_run(
     with scratch_server(step.server, root, env) as server:
         more = More(server.endpoint["url"], server.endpoint["name"], samples, out)
         found = settle(run, baseline, verdict, config, more, env)
-    (out / _DONE).touch()
+    write_digests(out)
     return found
 
 

@@ -18,12 +18,14 @@ from typing import Any, get_args
 from pydantic.fields import FieldInfo
 
 from common.digests.known import Digests
+from common.digests.results import check_files
+from common.digests.saved import SEAL, check_seal, has_seal, sealed
 from common.errors import UserError
-from common.files import read_json, write_json
+from common.files import PARTIAL, read_json, write_json
 from common.schema import InputMarker, Section
 from data.config import Source, listed
 
-RECORD = "record.json"
+RECORD, FILES = "record.json", "files"
 FINGERPRINT_LENGTH = 12
 _KINDS = {"stage": str, "fingerprint": str, "config": dict, "metrics": dict, "seconds": int | float}
 _PACKAGES = (
@@ -108,18 +110,50 @@ def read_record(folder: Path) -> dict[str, Any]:
     try:
         record = read_json(path)
         if all(isinstance(record[key], kind) for key, kind in _KINDS.items()):
+            check_seal(record, path, _fix(folder))
             return record
         what = "it is no record"
     except FileNotFoundError:
         what = "there is none"
+    except OSError as error:
+        what = error.strerror or str(error)
     except (ValueError, KeyError, TypeError) as error:
         what = str(error)
-    fix = "delete the folder, and run the same command again; or name one that tapeout eval or tapeout run wrote"
-    raise UserError(f"no whole record of how this came about ({what})", where=str(path), fix=fix)
+    raise UserError(f"no whole record of how this came about ({what})", where=str(path), fix=_fix(folder))
 
 
-def write_record(folder: Path, record: dict[str, Any], started: str, seconds: float, metrics: dict[str, Any]) -> None:
-    """Complete `record` (stage, fingerprint, config, inputs, identity) and write it into `folder`."""
+def _fix(folder: Path) -> str:
+    """Checkpoints are worth more than what lies beside them."""
+    if (folder / "checkpoints").is_dir():
+        return f"rename the folder to {folder.name}{PARTIAL}, and run the same command again: it goes on from there"
+    return "delete the folder, and run the same command again; or name one that tapeout eval or tapeout run wrote"
+
+
+def check_result(folder: Path, digests: Digests) -> None:
+    """The files of a finished result are what they were. Raises UserError as `check_files` and `read_record` do."""
+    check_files(folder, read_record(folder).get(FILES, {}), digests, _fix(folder))
+
+
+def check_if_ours(folder: Path, digests: Digests) -> bool:
+    """The same, where `folder` has a whole record of ours (else False); others' may have any file of that name."""
+    try:
+        ours = has_seal(read_json(folder / RECORD))
+    except (OSError, ValueError, AttributeError, TypeError):
+        return False
+    if ours:
+        check_result(folder, digests)
+    return ours
+
+
+def change_record(folder: Path, record: dict[str, Any]) -> None:
+    write_json(folder / RECORD, sealed({key: value for key, value in record.items() if key != SEAL}))
+
+
+def write_record(
+    folder: Path, record: dict[str, Any], started: str, seconds: float, metrics: dict[str, Any], files: dict[str, str]
+) -> None:
+    """Complete `record` (stage, fingerprint, config, inputs, identity) and write it into `folder`; `files`: as
+    `note_files` found them."""
     full = {
         **record,
         "versions": versions(),
@@ -130,5 +164,6 @@ def write_record(folder: Path, record: dict[str, Any], started: str, seconds: fl
         "ended": now(),
         "seconds": round(seconds, 3),
         "metrics": metrics,
+        FILES: files,
     }
-    write_json(folder / RECORD, full)
+    change_record(folder, full)

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from common.digests.known import Digests
+from common.digests.results import note_files
 from common.errors import UserError
 from common.files import commit_folder, locked, partial_of, read_json, write_json
 from common.progress import log
@@ -21,13 +23,15 @@ from pipeline.run import children
 from pipeline.run.attempts import JOB, make_way
 from pipeline.run.children import ChildFailed
 from pipeline.run.graph import KNOWN, RESUMES, Step
-from pipeline.run.records import RECORD, now, read_record, write_record
+from pipeline.run.records import RECORD, check_result, now, read_record, write_record
 from pipeline.run.scores import with_wanted_k
 from pipeline.run.server import METRICS, SCRATCH, Server, check_alive, scratch_server, start_server
 
 LOCK = ".lock"
 LOCK_PATIENCE_S = 5.0
 """A killed run's last process may need a moment to let go."""
+HASHED = "sha256 "
+"""Begins the names of metrics that are digests of files."""
 
 
 @dataclass(frozen=True)
@@ -90,12 +94,15 @@ class Clock:
 class Runner:
     """Runs steps one after the other; `root` is the recipe's folder under the runs folder."""
 
-    def __init__(self, root: Path, env: dict[str, str]):
-        self.root, self.env = root, env
+    def __init__(self, root: Path, env: dict[str, str], digests: Digests):
+        self.root, self.env, self.digests = root, env, digests
 
     def run(self, steps: Sequence[Step]) -> list[Result]:
-        """Do what is not done of `steps`. Whatever they need from outside must exist (see `check_needs`)."""
+        """Do what is not done of `steps`. Whatever they need from outside must exist (see `check_needs`). Raises
+        UserError for a finished result, kept or read, whose files are no longer what they were."""
         results: list[Result] = []
+        for done in {each.final: each for step in steps for each in (*step.needs, step) if is_done(each)}:
+            check_result(done, self.digests)
         with ExitStack() as alive:
             servers: dict[str, Server] = {}
             for step in steps:
@@ -104,6 +111,8 @@ class Runner:
                     log(f"{step.name}: kept ({step.fingerprint})")
                     results.append(read_result(step))
                     continue
+                if step.final.is_dir() and any(step.final.iterdir()):
+                    read_record(step.final)  # there is none, or no file: said before the work is done anew
                 log(f"{step.name}: start ({step.fingerprint})")
                 if step.stage == "serve":
                     servers[step.name] = self.serve(step)
@@ -121,8 +130,7 @@ class Runner:
             clock = Clock()
             server = start_server(step, partial, self.env)
             try:
-                write_record(partial, record, clock.started, clock.seconds, server.metrics)
-                commit_folder(partial, step.final)
+                self._commit(step, partial, record, clock, server.metrics)
             except BaseException:
                 server.stop()
                 raise
@@ -151,9 +159,16 @@ class Runner:
             if code != 0:
                 raise ChildFailed(step.name, code)
             metrics = read_json(partial / METRICS)
-            write_record(partial, record, clock.started, clock.seconds, metrics)
-            commit_folder(partial, step.final)
+            self._commit(step, partial, record, clock, metrics)
         return read_result(step, kept=False)
+
+    def _commit(self, step: Step, partial: Path, record: dict[str, Any], clock: Clock, metrics: dict[str, Any]) -> None:
+        hashed = {key.removeprefix(HASHED): value for key, value in metrics.items() if key.startswith(HASHED)}
+        files = note_files(partial, self.digests, hashed)
+        write_record(partial, record, clock.started, clock.seconds, metrics, files)
+        commit_folder(partial, step.final)
+        self.digests.moved(partial, step.final)
+        self.digests.save()
 
     @contextmanager
     def _attempt(self, step: Step, inputs: dict[str, Any] | None = None) -> Iterator[tuple[Path, dict[str, Any]]]:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from common.digests.known import Digests
+from common.digests.results import note_files
 from common.errors import UserError
 from common.files import read_json, write_json
 from common.progress import log
@@ -16,9 +18,11 @@ from pipeline.recipe.schema import Recipe, load_recipe, resolved_yaml
 from pipeline.run.children import ChildFailed, ask
 from pipeline.run.gate import SUMMARY
 from pipeline.run.graph import Step
-from pipeline.run.records import RECORD, read_record
+from pipeline.run.records import FILES, RECORD, change_record, check_if_ours, read_record
 
 CURRENT = "current.json"
+REPLACED = (SUMMARY, "metrics.json")
+"""What a new k changes of a score."""
 
 
 def note_current(root: Path, recipe: Recipe, file: Path, sets: Sequence[str], steps: Sequence[Step]) -> None:
@@ -53,9 +57,18 @@ def _scored(recipe: Recipe) -> str:
 
 
 def find_score(where: str, step: str) -> Path:
-    """A summary, a folder that eval wrote, or a recipe's folder: then the score of the recipe as it ran last. Raises
-    UserError where there is none, or which is meant is not known."""
-    path = Path(where)
+    """A summary, a folder that eval wrote, or a recipe's folder: then the score of the recipe as it ran last.
+
+    Raises UserError where there is none, where it is not known which is meant, or where its files are no longer what
+    eval wrote.
+    """
+    score = _find(Path(where), where, step)
+    if score.is_dir():
+        check_if_ours(score, Digests())
+    return score
+
+
+def _find(path: Path, where: str, step: str) -> Path:
     if path.is_file() or (path / SUMMARY).is_file():
         return path
     stored = {record.parent.name: record.parent for record in path.glob(f"{step}/*/{RECORD}")}
@@ -126,12 +139,16 @@ def with_wanted_k(step: Step, env: dict[str, str]) -> None:
     if step.stage != "eval" or wanted["self_test"]:
         return
     record = read_record(step.final)
-    if record["config"].get("k") == wanted["k"]:
+    begun = FILES in record and SUMMARY not in record[FILES]
+    if record["config"].get("k") == wanted["k"] and not begun:
         return
+    files = {name: each for name, each in record.get(FILES, {}).items() if name not in REPLACED}
+    change_record(step.final, record | {FILES: files})
     answer = ask("eval.score.rescore", {"run": str(step.final), "config": wanted}, env)
     if answer.code:
         raise ChildFailed(step.name, answer.code)
     config = record["config"] | {"k": wanted["k"]}
-    # The record last: a run that is killed in between finds the old k there, and does this again.
-    write_json(step.final / RECORD, record | {"config": config, "metrics": answer.said})
+    # The record last: a run that is killed in between finds no digest of the summary there, and does this again.
+    files = note_files(step.final, Digests(), {})
+    change_record(step.final, record | {"config": config, "metrics": answer.said, FILES: files})
     log(f"{step.name}: pass@k computed anew from the stored verdicts")

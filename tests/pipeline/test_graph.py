@@ -93,7 +93,7 @@ def test_content_touches_what_reads_it(small: Path, tmp_path: Path, file: str, e
         ("'*.jsonl'", "runs/small/eval/f/samples.jsonl", False),
         ("'*.jsonl'", "notes.txt", False),
         ("rows", "rows/deep/more.json.gz", True),
-        ("rows", "rows/.hidden/more.csv", True),
+        ("rows", "rows/.hidden/more.csv", False),
         ("rows", "rows/README.md", False),
         ("'rows/**/a*.csv'", "rows/deep/a.csv", True),
         ("'rows/**/a*.csv'", "rows/deep/b.csv", False),

@@ -8,7 +8,7 @@ import pytest
 from common.errors import UserError
 from pipeline.cli.copying import copied
 from pipeline.recipe.schema import Recipe, find_recipe, load_recipe, resolved_yaml, shipped_folder, shipped_recipes
-from pipeline.recipe.suggest import KEYS, VALUES, names_of
+from pipeline.recipe.suggest import KEYS, SHORT, VALUES, names_of
 
 GOLDEN = Path(__file__).parent / "golden"
 MINIMAL = """\
@@ -212,16 +212,37 @@ def test_a_wrong_file_names_its_line(tmp_path: Path, text: str, message: str):
         ("model.dtype=bf16", "bfloat16"),
         ("model.dtype=flaot32", "float32"),
         ("convert.verify=true", "on"),
+        ("train.final_lr=1", "train.final_learning_rate"),
+        ("train.lr_final=1", "train.final_learning_rate"),
+        ("train.end_lr=1", "train.final_learning_rate"),
+        ("train.lora_r=1", "train.lora.rank"),
+        ("train.q_proj=1", "train.lora.targets"),
+        ("train.qlora=true", "train.weights"),
+        ("train.keep=1", "train.keep_checkpoints"),
+        ("data.val=0.1", "data.validation"),
+        ("max_len=1", "data.max_length"),
+        ("serve.batch_size=1", "serve.slots"),
+        ("hardware.tp=1", "hardware.mesh"),
+        ("eval.gate.tolerance=1", "eval.gate.max_drop"),
     ],
 )
 def test_suggestions_fit(tmp_path: Path, assignment: str, meant: str):
     assert f"did you mean {meant}?" in problems(written(tmp_path, MINIMAL), assignment)
 
 
+@pytest.mark.parametrize("assignment", ["eval.top_k=1", "train.lora.dropout=1", "train.gradient_accumulation_steps=4"])
+def test_what_there_is_not_gets_no_suggestion(tmp_path: Path, assignment: str):
+    said = problems(written(tmp_path, MINIMAL), assignment)
+    assert "did you mean" not in said and "valid here" in said
+
+
 def test_a_synonym_is_of_a_key_that_there_is():
     """Each value of the tables is a name of the schema or one of its choices, so that a renamed key is noticed."""
     names = {name[-1] for name in names_of(Recipe, ())}
-    assert set(KEYS.values()) <= names
+    assert set(KEYS.values()) <= names | {""}
+    assert {part for value in SHORT.values() for part in value.split("_")} <= {
+        part for name in names for part in name.split("_")
+    } | {""}
     written = json.dumps(Recipe.model_json_schema())
     assert all(f'"{value}"' in written for value in VALUES.values())
 

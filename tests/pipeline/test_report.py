@@ -55,8 +55,8 @@ def store(step: Step) -> None:
         lines(step.final / "results.jsonl", results)
         summary = {"per_problem": dict(tasks), "per_problem_samples": {task: 2 for task, _ in tasks}, "samples": 4}
         (step.final / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
-    record = {"stage": step.name, "fingerprint": step.fingerprint, "identity": step.identity}
-    write_record(step.final, record, "2026-01-01T00:00:00", 12.5, METRICS[step.name])
+    record = {"stage": step.name, "fingerprint": step.fingerprint, "identity": step.identity, "config": {}}
+    write_record(step.final, record, "2026-01-01T00:00:00", 12.5, METRICS[step.name], {})
 
 
 @pytest.fixture

@@ -91,8 +91,8 @@ def test_the_page_shows_the_data(small: Path, tmp_path: Path) -> None:
         "worst": [pair],
     }
     (step.final / "dataset.json").write_text(json.dumps(found))
-    record = {"stage": step.name, "fingerprint": step.fingerprint, "identity": step.identity}
-    write_record(step.final, record, "2026-01-01T00:00:00", 1.0, {"rows": 12, "kept": 9})
+    record = {"stage": step.name, "fingerprint": step.fingerprint, "identity": step.identity, "config": {}}
+    write_record(step.final, record, "2026-01-01T00:00:00", 1.0, {"rows": 12, "kept": 9}, {})
     html = write_report(recipe, tmp_path / "runs" / "small", [read_result(step)], None).read_text(encoding="utf-8")
     other = (tmp_path / "benchmark" / "Prob001_alu_16_prompt.txt").write_text("another problem")
     assert other and "Prob042_x" not in write_report(

@@ -119,8 +119,10 @@ def test_two_commands_at_once_do_the_work_once(small: Path, tmp_path: Path, star
     flags = ("data", "--model", MODEL, "--input", "rows.jsonl", "--out", "shards", "--set", "max_length=256")
     pair = [start(*flags), start(*flags)]
     said = [child.communicate()[0] for child in pair]
-    assert [child.returncode for child in pair] == [0, 0], said
-    assert sum("data: start" in each for each in said) == 1 and all("data: " in each for each in said)
+    codes = [child.returncode for child in pair]
+    assert 0 in codes and set(codes) <= {0, 2}, said
+    assert sum("data: start" in each for each in said) == 1
+    assert all(code == 0 or "another tapeout process" in each for code, each in zip(codes, said, strict=True))
     assert {path.name for path in tmp_path.iterdir()} == {"benchmark", "rows.jsonl", "small.yaml", "shards"}
 
 
