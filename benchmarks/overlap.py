@@ -49,7 +49,7 @@ def gathered(folders: list[str], count: int, into: Path) -> Benchmark:
 @contextlib.contextmanager
 def served(model: str, max_length: int) -> Iterator[str]:
     """Our server in a process of its own; yields its base URL."""
-    command = [sys.executable, "-m", "pipeline", "serve", "--model", model, "--name", "m", "--port", "0"]
+    command = [sys.executable, "-m", "tapeout", "serve", "--model", model, "--name", "m", "--port", "0"]
     command += ["--set", f"max_length={max_length}"]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert child.stdout is not None
