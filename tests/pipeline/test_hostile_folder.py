@@ -121,7 +121,7 @@ class Hostile:
 
     def __call__(self, *arguments: str | Path, code: int = 0) -> str:
         words = [*map(str, arguments)]
-        self.called.add(" ".join(words[:2]) if words[0] == "baseline" else words[0])
+        self.called.add(" ".join(words[:2]) if words[0] in ("baseline", "bench") else words[0])
         command = [*self.command, *words]
         done = subprocess.run(command, cwd=self.folder, env=self.env, capture_output=True, text=True, check=False)
         assert not self.log.exists(), f"{words}: {self.log.read_text()}"
@@ -129,7 +129,7 @@ class Hostile:
         return done.stdout
 
     def serves(self, *arguments: str | Path) -> None:
-        """Until it is ready; then it is stopped."""
+        """Until it is ready and has been put under load; then it is stopped."""
         self.called.add("serve")
         words = [*self.command, "serve", *map(str, arguments)]
         with subprocess.Popen(words, cwd=self.folder, env=self.env, stderr=subprocess.PIPE, text=True) as server:
@@ -138,6 +138,8 @@ class Hostile:
             for line in server.stderr:
                 said.append(line)
                 if line.startswith("serving "):
+                    load = ("--length", "8x4", "--requests", "2", "--qps", "inf", "--out", "load")
+                    self("bench", "serve", "--endpoint", line.split()[-1], "--model", "mine", *load)
                     server.terminate()
         assert any(line.startswith("serving ") for line in said) and server.returncode == 0, "".join(said)
         assert not self.log.exists(), self.log.read_text()
