@@ -13,7 +13,7 @@ from common.errors import UserError
 from common.files import write_json
 from models.families import rows
 from train.config import TrainConfig, TrainInputs
-from train.log import read_log
+from train.watch.log import read_log
 from train.loop import Loop
 from train.setup import prepare
 
