@@ -13,9 +13,9 @@ from common.errors import UserError
 from common.files import write_json
 from models.families import rows
 from train.config import TrainConfig, TrainInputs
-from train.log import read_log
 from train.loop import Loop
 from train.setup import prepare
+from train.watch.log import read_log
 
 
 def run(config: TrainConfig, inputs: TrainInputs, out: Path) -> dict[str, Any]:
