@@ -110,11 +110,19 @@ class Decoder(nnx.Module):
         own = jnp.moveaxis(plain(table[tokens]), 2, 0) * jnp.asarray(self.spec.per_layer_input.dim**0.5, table.dtype)
         return (context + own) * jnp.asarray(2.0**-0.5, x.dtype)
 
+    @property
+    def table(self) -> jax.Array | Quantized:
+        """What `normed` is multiplied with for logits [v d]."""
+        return (self.embed if self.spec.tied else self.unembed)[...]
+
+    def normed(self, x: jax.Array) -> jax.Array:
+        """The last layer's output [b t d] as the table takes it."""
+        x = rms_norm(x, self.final_norm[...], self.spec.norm_eps, self.spec.norm_offset)
+        return x.astype(self.table.dtype)
+
     def logits(self, x: jax.Array) -> jax.Array:
         """x [b t d] -> [b t v] in float32, soft-capped."""
-        x = rms_norm(x, self.final_norm[...], self.spec.norm_eps, self.spec.norm_offset)
-        table = (self.embed if self.spec.tied else self.unembed)[...]
-        x = x.astype(table.dtype)
+        x, table = self.normed(x), self.table
         if isinstance(table, Quantized):
             out = product(x, table)
         else:

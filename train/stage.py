@@ -12,7 +12,7 @@ from common.digests.saved import sealed
 from common.files import write_json
 from models.families import rows
 from train.config import TrainConfig, TrainInputs
-from train.log import read_log
+from train.watch.log import read_log
 from train.loop import Loop
 from train.setup import prepare
 
