@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 
 from models.attention.dispatch import Attention
 from models.config import AttentionName
+from models.contract import layer_of
 from models.families.table import rows
 from models.layer import KV, Layer, rms_norm
 from models.quant.weight import Quantized, plain, product
@@ -232,7 +233,7 @@ class _Walk:
 
         def step(x: jax.Array, each: tuple[Any, tuple[nnx.State, jax.Array | None]]) -> tuple[jax.Array, KV]:
             number, (trained, per_layer_input) = each
-            own = jax.tree.map(lambda stack: stack[number], frozen)
+            own = jax.tree.map(lambda stack: layer_of(stack, number, self.attention.platform), frozen)
             layer = nnx.merge(graph, trained, own)
             used: list[KV] = []
 

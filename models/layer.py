@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from models.attention.exact import rotate
+from models.contract import contract
 from models.experts import mix, route
 from models.leaf import Leaf, equation
 from models.quant.weight import Quantized, plain, product
@@ -53,10 +54,10 @@ class Projection(nnx.Module):
             out = product(x, w)
         elif self.flat:
             rows = _rows(x)
-            out = _einsum("id,od->io", rows, w.reshape(-1, rows.shape[1]))
+            out = contract("id,od->io", rows, w.reshape(-1, rows.shape[1]))
             out = out.reshape(*x.shape[:2], *w.shape[: w.ndim - x.ndim + 2])
         else:
-            out = _einsum(self.equation, x, w)
+            out = contract(self.equation, x, w)
         if self.lora_scale is not None:
             out += self.lora_scale * self._low_rank(x).reshape(out.shape)
         return out.astype(x.dtype) if self.rounded else out
@@ -65,16 +66,12 @@ class Projection(nnx.Module):
         a, b = self.w_lora_a[...], self.w_lora_b[...]
         if self.flat:
             rows = _rows(x)
-            low = _einsum("id,dr->ir", rows, a.reshape(rows.shape[1], -1)).astype(x.dtype)
-            return _einsum("ir,ro->io", low, b.reshape(low.shape[1], -1))
+            low = contract("id,dr->ir", rows, a.reshape(rows.shape[1], -1)).astype(x.dtype)
+            return contract("ir,ro->io", low, b.reshape(low.shape[1], -1))
         operands, out = self.equation.split("->")
         inner = operands.split(",")[0][2:]
-        low = _einsum(f"bt{inner},{inner}r->btr", x, a).astype(x.dtype)
-        return _einsum(f"btr,r{out[2:]}->{out}", low, b)
-
-
-def _einsum(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:
-    return jnp.einsum(equation, a, b, preferred_element_type=jnp.float32)
+        low = contract(f"bt{inner},{inner}r->btr", x, a).astype(x.dtype)
+        return contract(f"btr,r{out[2:]}->{out}", low, b)
 
 
 def _rows(x: jax.Array) -> jax.Array:

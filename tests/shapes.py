@@ -1,4 +1,6 @@
-"""The shrunken Gemma 4 that tests make models of: every feature of the real one, in few weights."""
+"""The shrunken Gemma 4 that tests make models of, every feature of the real one in few weights; products of programs."""
+
+import re
 
 SLIDING, GLOBAL = "sliding_attention", "full_attention"
 TINY = {
@@ -18,3 +20,9 @@ TINY = {
     "sliding_window": 8,
     "final_logit_softcapping": 30.0,
 }
+
+
+def operand_types(program: str) -> list[tuple[str, str, str]]:
+    """The element types of each product of a lowered program: of its operands, and of what it gives."""
+    tensor = r"tensor<(?:\d+x)*(\w+)>"
+    return re.findall(rf"dot_general .*: \({tensor}, {tensor}\) -> {tensor}", program)

@@ -14,11 +14,11 @@ from flax import nnx
 from common.errors import UserError
 from common.progress import bar, log
 from train.checkpoint import Checkpoints
-from train.watch.finite import check_loss, check_state
-from train.watch.log import TrainingLog, read_log
 from train.optimizer import schedule
 from train.setup import Setup
 from train.step import compile_step, start_state
+from train.watch.finite import check_loss, check_state
+from train.watch.log import TrainingLog, read_log
 from train.watch.stopping import Stop, noted
 
 VALIDATION_BATCHES = 50

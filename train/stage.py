@@ -12,9 +12,9 @@ from common.digests.saved import sealed
 from common.files import write_json
 from models.families import rows
 from train.config import TrainConfig, TrainInputs
-from train.watch.log import read_log
 from train.loop import Loop
 from train.setup import prepare
+from train.watch.log import read_log
 
 
 def run(config: TrainConfig, inputs: TrainInputs, out: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from models.contract import contract
 from models.spec import LayerSpec, Rope
 
 MASKED = -1e30
@@ -64,8 +65,8 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, spec: Laye
     # head axis inside run at a fraction of the speed on CPU.
     q = q.reshape(b, t, groups, shared, h).transpose(0, 2, 3, 1, 4).reshape(b, groups, shared * t, h)
     k, v = k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3)
-    scores = jnp.matmul(q, k, preferred_element_type=jnp.float32).reshape(b, groups, shared, t, -1)
+    scores = contract("bkqh,bkhs->bkqs", q, k).reshape(b, groups, shared, t, -1)
     weights = weigh(scores, mask[:, None, None], spec).astype(v.dtype).reshape(b, groups, shared * t, -1)
-    out = jnp.matmul(weights, v, preferred_element_type=jnp.float32)
+    out = contract("bkqs,bksh->bkqh", weights, v)
     out = out.reshape(b, groups, shared, t, h).transpose(0, 3, 1, 2, 4)
     return out.reshape(b, t, n, h).astype(q.dtype)

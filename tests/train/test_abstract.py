@@ -9,8 +9,10 @@ from typing import Any
 import jax
 import pytest
 
-from models.families import read_spec
+from models.config import HardwareConfig
+from models.families import read_spec, rows
 from models.mesh import make_mesh
+from tests.shapes import operand_types
 from tests.train.conftest import LENGTH, REPO
 from train.abstract import abstract_step
 from train.config import TrainConfig, TrainInputs
@@ -50,6 +52,19 @@ FAST = ("lora", "full", "int8")
 def test_shapes_lower_to_the_program_of_arrays(case: str, base: Path, data: Path) -> None:
     arrays, shapes = both(case, TrainInputs(model=str(base), data=str(data), dtype="bfloat16"))
     assert arrays == shapes and f"tensor<4x{LENGTH}xi32>" in arrays
+
+
+def test_a_step_in_bfloat16_multiplies_bfloat16_and_widens_no_weights(base: Path) -> None:
+    spec = read_spec(base)
+    step = abstract_step(spec, TrainConfig(), make_mesh(HardwareConfig()), (3, LENGTH - 8))  # of no weight's shape
+    lowered = step.lower()
+    found = operand_types(lowered.as_text())
+    assert len(found) > 50 and set(found) == {("bf16", "bf16", "f32")}
+    program = lowered.compile().as_text()
+    stacks = [leaf for leaf in rows(spec, stacked=True) if leaf.use.product]
+    shapes = {",".join(map(str, leaf.shape)) for leaf in stacks}
+    assert all(f"bf16[{shape}]" in program for shape in shapes)
+    assert not [shape for shape in shapes if f"f32[{shape}]" in program]
 
 
 @pytest.mark.slow

@@ -18,12 +18,12 @@ from common.errors import UserError
 from models.text.packed_rows import PackedRow, write_shards
 from tests.train.conftest import LENGTH, conversations, packed, trained_arrays
 from train.config import TrainConfig, TrainInputs
-from train.watch.finite import check_loss, check_state
-from train.watch.log import TrainingLog, read_log
 from train.loop import Loop, Rate, check_supervised
 from train.names import flat_names, with_values
 from train.setup import Batches, Setup, prepare
 from train.step import start_state
+from train.watch.finite import check_loss, check_state
+from train.watch.log import TrainingLog, read_log
 from train.watch.stopping import Stop, noted
 
 SMALL = {"lora": {"rank": 2, "targets": ["q"]}, "batch_size": 4, "remat": "none", "warmup_steps": 0}
