@@ -1,23 +1,26 @@
 """Products in the weights' type that accumulate in float32, backwards as forwards."""
 
-from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 
-def _product(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:
-    return jnp.einsum(equation, a, b, preferred_element_type=jnp.float32)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
 def contract(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:
     """The einsum of two operands of one type, in float32; every letter stands in two of its three terms at least.
 
     The result's cotangent is rounded to the operands' type: with one in float32 the backward products would have the
     other operand, a weight among them, converted to float32 and run at half the rate, or less.
     """
-    return _product(equation, a, b)
+    found: Any = _contract(equation, a, b)
+    return found
+
+
+def _product(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.einsum(equation, a, b, preferred_element_type=jnp.float32)
+
+
+_contract = jax.custom_vjp(_product, nondiff_argnums=(0,))
 
 
 def _forward(equation: str, a: jax.Array, b: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
@@ -33,7 +36,7 @@ def _backward(equation: str, operands: tuple[jax.Array, jax.Array], ct: jax.Arra
     return of_each[0].astype(a.dtype), of_each[1].astype(b.dtype)
 
 
-contract.defvjp(_forward, _backward)
+_contract.defvjp(_forward, _backward)
 
 
 def layer_of(stack: jax.Array, number: jax.Array, platform: str) -> jax.Array:

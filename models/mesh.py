@@ -183,12 +183,13 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
 
 
-def check_batch(mesh: Mesh, batch_size: int) -> None:
-    """Raises UserError for a batch whose rows do not divide over the devices."""
+def check_batch(mesh: Mesh, batch_size: int, accumulate: int = 1) -> None:
+    """Raises UserError for a batch whose rows, or those of a micro batch, do not divide over the devices."""
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
-    if batch_size % ways:
+    if batch_size // accumulate % ways:
+        parts = f" in {accumulate} micro batches" if accumulate > 1 else ""
         raise UserError(
-            f"batch_size {batch_size} does not divide over data x fsdp = {ways} devices",
+            f"batch_size {batch_size}{parts} does not divide over data x fsdp = {ways} devices",
             where="train.batch_size",
-            fix=f"use a multiple of {ways}",
+            fix=f"use a multiple of {ways * accumulate}",
         )

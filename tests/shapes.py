@@ -1,4 +1,4 @@
-"""The shrunken Gemma 4 that tests make models of, every feature of the real one in few weights; products of programs."""
+"""The shrunken Gemma 4 of the tests, every feature of the real one in few weights; and what programs multiply."""
 
 import re
 

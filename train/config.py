@@ -2,12 +2,12 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from common.schema import InputPath, Known, Place, Section
 from models.config import AttentionName, HardwareConfig
 
-VERSION = 4
+VERSION = 5
 
 
 class LoraConfig(Section):
@@ -38,6 +38,11 @@ class TrainConfig(Section):
     steps: int | None = Field(default=None, ge=1, description="Optimizer steps; None: `epochs` times the data")
     epochs: float = Field(default=1.0, gt=0)
     batch_size: int = Field(default=8, ge=1, description="Packed rows in one optimizer step")
+    accumulate: int = Field(
+        default=1,
+        ge=1,
+        description="Micro batches in which a step takes its rows, one after another: less memory, the same result",
+    )
     learning_rate: float = Field(default=1e-4, gt=0)
     warmup_steps: int = Field(default=10, ge=0)
     final_learning_rate: float = Field(
@@ -64,6 +69,12 @@ class TrainConfig(Section):
         default=None, ge=1, description="Steps between validation losses; None: at the end"
     )
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _micro_batches_are_equal(self) -> "TrainConfig":
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"accumulate = {self.accumulate} does not divide a batch_size of {self.batch_size}")
+        return self
 
 
 class TrainInputs(Section):

@@ -78,7 +78,7 @@ def _cross_entropy(form: Form, x: jax.Array, table: Table, targets: jax.Array, s
 
 def _forward(form: Form, x: Any, table: Any, targets: Any, supervised: Any) -> tuple[jax.Array, Sums]:
     wanted = x.perturbed, table.weights.perturbed
-    plain = Table(*(None if a is None else a.value for a in table))
+    plain = Table(table.weights.value, None if table.scale is None else table.scale.value)
     sums = _sums(form, x.value, plain, targets.value, supervised.value, wanted)
     return sums.loss, sums
 

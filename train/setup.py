@@ -84,7 +84,7 @@ class Setup:
 
 
 FREE = ("epochs", "log_every", "validate_every", "checkpoint_every", "keep_checkpoints")
-FREE += ("attention", "remat", "scan_layers")
+FREE += ("accumulate", "attention", "remat", "scan_layers")
 """Options whose change leaves a run's result what it is, rounding aside; `epochs` is in `steps`."""
 
 
@@ -92,9 +92,9 @@ def prepare(config: TrainConfig, inputs: TrainInputs) -> Setup:
     """Everything that is loaded and checked before the first step. Raises UserError for what a run would trip over."""
     model, data = ModelFolder(Path(inputs.model), inputs.known), Path(inputs.data)
     spec = model.spec
-    mesh = make_mesh(inputs.hardware, spec, config.batch_size)
-    check_batch(mesh, config.batch_size)
     check_config(config)
+    mesh = make_mesh(inputs.hardware, spec, config.batch_size // config.accumulate)
+    check_batch(mesh, config.batch_size, config.accumulate)
     dataset = read_json(data / "dataset.json")
     batches = Batches(data, config.batch_size, dataset["max_length"], tuple(dataset.get("buckets", ())), mesh)
     steps = total_steps(config, batches.count("train"))

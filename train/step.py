@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from models.decoder import Decoder, Remat
 from models.spec import DecoderSpec
 from train.config import TrainConfig
-from train.loss import Batch, loss_of
+from train.loss import Batch, loss_of, next_tokens
 from train.optimizer import make_optimizer
 
 
@@ -37,13 +37,26 @@ def make_trainer(
         x = decoder.hidden(batch["tokens"], batch["positions"], batch["segments"], remat, config.scan_layers)
         return loss_of(decoder, x, batch)
 
+    def gradients(trained: nnx.State, frozen: nnx.State, batch: Batch, share: jax.Array) -> tuple[jax.Array, nnx.State]:
+        """The loss's sum over `batch`, and the gradient of `share` times it."""
+        total, pullback = jax.vjp(lambda t: loss(t, frozen, batch, config.remat)[0], trained)
+        return total, pullback(share)[0]
+
     def step(
         trained: nnx.State, opt_state: Any, frozen: nnx.State, batch: Batch
     ) -> tuple[nnx.State, Any, dict[str, jax.Array]]:
-        total, pullback, count = jax.vjp(lambda t: loss(t, frozen, batch, config.remat), trained, has_aux=True)
+        count = jnp.sum(next_tokens(batch)[1], dtype=jnp.float32)
         # The mean's gradient: the backward pass of the sum begins with 1 / count, and not with 1 to be divided after.
         share = 1 / jnp.maximum(count, 1)
-        (grads,) = pullback(share)
+        if config.accumulate == 1:
+            total, grads = gradients(trained, frozen, batch, share)
+        else:
+
+            def add(sums: tuple[jax.Array, nnx.State], part: Batch) -> tuple[tuple[jax.Array, nnx.State], None]:
+                return jax.tree.map(jnp.add, sums, gradients(trained, frozen, part, share)), None
+
+            zeros = jnp.float32(0.0), jax.tree.map(jnp.zeros_like, trained)
+            (total, grads), _ = jax.lax.scan(add, zeros, micro_batches(batch, config.accumulate))
         updates, opt_state = optimizer.update(grads, opt_state, trained)
         metrics = {"loss": total / jnp.maximum(count, 1), "grad_norm": optax.global_norm(grads), "supervised": count}
         return jax.tree.map(lambda a, u: a + u, trained, updates), opt_state, metrics
@@ -52,6 +65,11 @@ def make_trainer(
         return loss(trained, frozen, batch, "none")
 
     return Trainer(step, jax.jit(evaluate), optimizer)
+
+
+def micro_batches(batch: Batch, count: int) -> Batch:
+    """Arrays [b t] as [count, b / count, t]; each takes rows of all devices, where they lie."""
+    return jax.tree.map(lambda a: a.reshape(-1, count, a.shape[1]).swapaxes(0, 1), batch)
 
 
 def start_state(trainer: Trainer, trained: nnx.State, mesh: Mesh) -> Any:

@@ -16,6 +16,7 @@ KEYS = {
     "lr_min": "final_learning_rate", "min_lr": "final_learning_rate", "min_learning_rate": "final_learning_rate",
     "bs": "batch_size", "batch": "batch_size", "micro_batch_size": "batch_size", "train_batch_size": "batch_size",
     "per_device_train_batch_size": "batch_size", "global_batch_size": "batch_size",
+    "gradient_accumulation_steps": "accumulate", "grad_accum": "accumulate", "micro_batches": "accumulate",
     "max_steps": "steps", "num_steps": "steps", "total_steps": "steps", "iterations": "steps", "max_iters": "steps",
     "epoch": "epochs", "num_epochs": "epochs", "num_train_epochs": "epochs", "n_epochs": "epochs",
     "warmup": "warmup_steps", "num_warmup_steps": "warmup_steps", "warmup_ratio": "warmup_steps",

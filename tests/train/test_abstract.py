@@ -55,12 +55,12 @@ def test_shapes_lower_to_the_program_of_arrays(case: str, base: Path, data: Path
 
 
 def test_a_step_in_bfloat16_multiplies_bfloat16_and_widens_no_weights(base: Path) -> None:
-    spec = read_spec(base)
+    spec = read_spec(str(base))
     step = abstract_step(spec, TrainConfig(), make_mesh(HardwareConfig()), (3, LENGTH - 8))  # of no weight's shape
     lowered = step.lower()
     found = operand_types(lowered.as_text())
     assert len(found) > 50 and set(found) == {("bf16", "bf16", "f32")}
-    program = lowered.compile().as_text()
+    program = str(lowered.compile().as_text())
     stacks = [leaf for leaf in rows(spec, stacked=True) if leaf.use.product]
     shapes = {",".join(map(str, leaf.shape)) for leaf in stacks}
     assert all(f"bf16[{shape}]" in program for shape in shapes)

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from pydantic import ValidationError
 
 from benchmarks.lowering import gemma4_31b
 from models.adapters.lora import add_lora
@@ -39,6 +40,32 @@ def test_packed_and_single_rows_have_the_same_loss(base: Path) -> None:
     )
     assert float(a_count) == float(b_count) == sum(int(mask[1:].sum()) for _, mask in parts)
     assert float(a) / float(a_count) == pytest.approx(float(b) / float(b_count), abs=1e-5)
+
+
+def test_micro_batches_give_the_step_of_the_whole_batch(base: Path) -> None:
+    rows = collate([packed(conversations(4)[: 1 + i % 3]) for i in range(8)], 8, 2 * LENGTH)
+    rows["mask"][2] = False  # a micro batch with nothing to learn
+    found = []
+    for accumulate in (1, 8):
+        config = TrainConfig(accumulate=accumulate, learning_rate=1e-2, warmup_steps=0, remat="none")
+        decoder = add_lora(load_decoder(str(base), "float32", True), None, 2, 4.0, ("q", "down"), 0)
+        graph, trained, frozen = nnx.split(decoder, nnx.LoRAParam, ...)
+        trainer = make_trainer(config, decoder.spec, graph, "float32", 10)
+        state = trained, trainer.optimizer.init(trained)
+        step, losses = jax.jit(trainer.step), []
+        for _ in range(3):
+            *state, metrics = step(*state, frozen, jax.tree.map(jnp.asarray, rows))
+            losses += [float(metrics[name]) for name in ("loss", "grad_norm", "supervised")]
+        found.append((losses, jax.tree.leaves(state[0])))
+    (losses, arrays), (same_losses, same_arrays) = found
+    np.testing.assert_allclose(losses, same_losses, rtol=1e-5)
+    for whole, mine in zip(arrays, same_arrays, strict=True):
+        np.testing.assert_allclose(mine, whole, atol=1e-5)
+
+
+def test_micro_batches_are_equal() -> None:
+    with pytest.raises(ValidationError, match="accumulate = 3 does not divide a batch_size of 8"):
+        TrainConfig(accumulate=3)
 
 
 def test_only_supervised_targets_inside_a_segment_count() -> None:
