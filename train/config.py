@@ -44,10 +44,22 @@ class TrainConfig(Section):
         description="Micro batches in which a step takes its rows, one after another: less memory, the same result",
     )
     learning_rate: float = Field(default=1e-4, gt=0)
+    schedule: Literal["cosine", "linear", "constant", "wsd"] = Field(
+        default="cosine",
+        description="After the warm-up: down to final_learning_rate by a cosine or a line; constant; or wsd: constant, "
+        "then a line over wsd_decay of the steps",
+    )
+    wsd_decay: float = Field(default=0.2, gt=0, le=1, description="Share of the run over which wsd falls, at its end")
     warmup_steps: int = Field(default=10, ge=0)
     final_learning_rate: float = Field(
-        default=0.0, ge=0, description="As a share of learning_rate, at the end of the cosine"
+        default=0.0, ge=0, description="As a share of learning_rate, at the end of a schedule that falls"
     )
+    b_rate: float = Field(
+        default=1.0, gt=0, description="LoRA+: the learning rate of every B, as a multiple of learning_rate"
+    )
+    b1: float = Field(default=0.9, ge=0, lt=1, description="AdamW: decay of the mean of gradients")
+    b2: float = Field(default=0.99, ge=0, lt=1, description="AdamW: decay of the mean of their squares")
+    eps: float = Field(default=1e-8, gt=0, description="AdamW: added to the root of that mean")
     weight_decay: float = Field(default=0.0, ge=0)
     clip_norm: float | None = Field(default=1.0, gt=0)
     attention: AttentionName = Field(
@@ -69,6 +81,12 @@ class TrainConfig(Section):
         default=None, ge=1, description="Steps between validation losses; None: at the end"
     )
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _only_an_adapter_has_a_b(self) -> "TrainConfig":
+        if self.b_rate != 1 and self.method == "full":
+            raise ValueError(f"b_rate = {self.b_rate:g}: only an adapter has a B (method lora)")
+        return self
 
     @model_validator(mode="after")
     def _micro_batches_are_equal(self) -> "TrainConfig":

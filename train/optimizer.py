@@ -11,19 +11,22 @@ from models.spec import DecoderSpec
 from train.config import TrainConfig
 from train.names import flat_names, with_values
 
-B1, B2, EPS = 0.9, 0.99, 1e-8
-
 
 def schedule(config: TrainConfig, steps: int) -> optax.Schedule:
-    """Linear warm-up, then a cosine to `final_learning_rate` of the peak."""
-    warmup = warmup_steps(config, steps)
-    return optax.warmup_cosine_decay_schedule(
-        0.0 if warmup else config.learning_rate,
-        config.learning_rate,
-        warmup,
-        max(steps, warmup + 1),
-        config.learning_rate * config.final_learning_rate,
-    )
+    """Linear warm-up, then as `config.schedule` says."""
+    warmup, peak = warmup_steps(config, steps), config.learning_rate
+    left, final = max(steps - warmup, 1), peak * config.final_learning_rate
+    falling = round(config.wsd_decay * steps) if config.schedule == "wsd" else left
+    falling = min(max(falling, 1), left)
+    if config.schedule == "cosine":
+        start = 0.0 if warmup else peak
+        return optax.warmup_cosine_decay_schedule(start, peak, warmup, warmup + left, final)
+    parts, ends = [optax.linear_schedule(0.0, peak, warmup)] if warmup else [], [warmup] if warmup else []
+    if config.schedule == "constant":
+        return optax.join_schedules([*parts, optax.constant_schedule(peak)], ends)
+    if falling < left:
+        parts, ends = [*parts, optax.constant_schedule(peak)], [*ends, warmup + left - falling]
+    return optax.join_schedules([*parts, optax.linear_schedule(peak, final, falling)], ends)
 
 
 def warmup_steps(config: TrainConfig, steps: int) -> int:
@@ -41,11 +44,19 @@ def links(config: TrainConfig, spec: DecoderSpec, steps: int) -> dict[str, optax
     chain: dict[str, optax.GradientTransformation] = {}
     if config.clip_norm:
         chain["clip_by_global_norm"] = optax.clip_by_global_norm(config.clip_norm)
-    chain["scale_by_adam"] = optax.scale_by_adam(B1, B2, EPS)
+    chain["scale_by_adam"] = optax.scale_by_adam(config.b1, config.b2, config.eps)
     if config.weight_decay:
         chain["add_decayed_weights"] = optax.add_decayed_weights(config.weight_decay, mask)
     chain["scale_by_learning_rate"] = optax.scale_by_learning_rate(schedule(config, steps))
+    if config.b_rate != 1:
+        chain["scale_b"] = optax.stateless(lambda updates, _: faster_b(updates, config.b_rate))
     return chain
+
+
+def faster_b(updates: Any, ratio: float) -> nnx.State:
+    """LoRA+ (Hayou et al. 2024): B learns `ratio` times as fast as A, its decay included."""
+    named = flat_names(updates)
+    return with_values(updates, {name: a * ratio if name.endswith(".lora_b") else a for name, a in named.items()})
 
 
 def make_optimizer(config: TrainConfig, spec: DecoderSpec, steps: int) -> optax.GradientTransformation:

@@ -17,6 +17,8 @@ KEYS = {
     "bs": "batch_size", "batch": "batch_size", "micro_batch_size": "batch_size", "train_batch_size": "batch_size",
     "per_device_train_batch_size": "batch_size", "global_batch_size": "batch_size",
     "gradient_accumulation_steps": "accumulate", "grad_accum": "accumulate", "micro_batches": "accumulate",
+    "adam_beta1": "b1", "adam_beta2": "b2", "beta1": "b1", "beta2": "b2", "adam_epsilon": "eps", "epsilon": "eps",
+    "lr_scheduler_type": "schedule", "lr_scheduler": "schedule", "scheduler": "schedule", "loraplus_lr_ratio": "b_rate",
     "max_steps": "steps", "num_steps": "steps", "total_steps": "steps", "iterations": "steps", "max_iters": "steps",
     "epoch": "epochs", "num_epochs": "epochs", "num_train_epochs": "epochs", "n_epochs": "epochs",
     "warmup": "warmup_steps", "num_warmup_steps": "warmup_steps", "warmup_ratio": "warmup_steps",

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from pydantic import ValidationError
 
 from models.decoder import Decoder
 from models.families import read_spec, rows
@@ -76,3 +77,37 @@ def test_schedule_warms_up_and_ends_low() -> None:
     assert [float(np.asarray(rate(step))) for step in (0, 5, 10, 100)] == pytest.approx([0.0, 0.5, 1.0, 0.1])
     short = schedule(TrainConfig(learning_rate=1.0, warmup_steps=10), 2)
     assert all(np.isfinite(float(np.asarray(short(step)))) for step in range(3))
+
+
+@pytest.mark.parametrize(
+    ("name", "at"),
+    {
+        "linear": {0: 0.0, 5: 0.5, 10: 1.0, 55: 0.55, 100: 0.1},
+        "constant": {0: 0.0, 5: 0.5, 10: 1.0, 55: 1.0, 100: 1.0},
+        "wsd": {0: 0.0, 10: 1.0, 55: 1.0, 80: 1.0, 90: 0.55, 100: 0.1},
+    }.items(),
+)
+def test_schedules(name: str, at: dict[int, float]) -> None:
+    config = TrainConfig.model_validate(
+        {"schedule": name, "learning_rate": 1.0, "warmup_steps": 10, "final_learning_rate": 0.1}
+    )
+    rate = schedule(config, 100)
+    assert {step: float(np.asarray(rate(step))) for step in at} == pytest.approx(at)
+    for steps, warmup in ((1, 0), (1, 5), (2, 10), (3, 2)):
+        short = schedule(config.model_copy(update={"warmup_steps": warmup, "wsd_decay": 1.0}), steps)
+        rates = [float(np.asarray(short(step))) for step in range(steps)]
+        assert np.isfinite(rates).all() and max(rates) == 1.0, "the peak is reached, however short the run"
+
+
+def test_b_learns_faster_and_nothing_else_does(base: Path) -> None:
+    state = nnx.State({"q": {f"w_lora_{half}": nnx.LoRAParam(jnp.ones((2, 3))) for half in "ab"}})
+    grads = jax.tree.map(lambda a: a * 2, state)
+    found = []
+    for ratio in (1.0, 16.0):
+        optimizer = make_optimizer(TrainConfig(b_rate=ratio, warmup_steps=0), read_spec(str(base)), 10)
+        updates: Any = optimizer.update(grads, optimizer.init(state), state)[0]
+        found.append(flat_names(updates))
+    np.testing.assert_array_equal(found[1]["q.lora_a"], found[0]["q.lora_a"])
+    np.testing.assert_allclose(found[1]["q.lora_b"], 16 * found[0]["q.lora_b"], rtol=1e-6)
+    with pytest.raises(ValidationError, match="only an adapter has a B"):
+        TrainConfig(method="full", b_rate=2.0)
