@@ -15,9 +15,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +28,7 @@ import numpy as np
 from models.families import read_spec, rows
 from models.spec import DecoderSpec
 from models.text.packed_rows import PackedRow, write_shards
+from train.head import Form, Table, chunk_of, cross_entropy
 
 HERE = Path(__file__).parents[1]
 WARM, RANK = 2, 16
@@ -130,6 +133,45 @@ def product_rate(size: int = 2048) -> float:
     return 2 * size**3 / min(seconds)
 
 
+def best_of(run: Callable[[], Any], times: int = 3) -> tuple[float, float]:
+    """(wall, CPU) seconds of the fastest, after one that warms up."""
+    jax.block_until_ready(run())
+    found: list[tuple[float, float]] = []
+    for _ in range(times):
+        wall, cpu = time.perf_counter(), time.process_time()
+        jax.block_until_ready(run())
+        found.append((time.perf_counter() - wall, time.process_time() - cpu))
+    return min(wall for wall, _ in found), min(cpu for _, cpu in found)
+
+
+def head(spec: DecoderSpec, shape: Shape) -> None:
+    """Print the head, forwards and backwards, in bare products of its supervised positions with the table."""
+    keys = jax.random.split(jax.random.key(0), 4)
+    places = (shape.rows, shape.length)
+    x = jax.random.normal(keys[0], (*places, spec.width), jnp.bfloat16)
+    table = 0.02 * jax.random.normal(keys[1], (spec.vocab, spec.width), jnp.bfloat16)
+    targets = jax.random.randint(keys[2], places, 0, spec.vocab)
+    platform = jax.default_backend()
+    form = Form(None, chunk_of(None, platform, spec.vocab), spec.logit_cap)
+    rows = x.reshape(-1, form.chunk, spec.width)
+
+    def products(rows: jax.Array, table: jax.Array) -> jax.Array:
+        def one(total: jax.Array, some: jax.Array) -> tuple[jax.Array, None]:
+            return total + jnp.einsum("id,vd->iv", some, table, preferred_element_type=jnp.float32)[0, 0], None
+
+        return jax.lax.scan(one, jnp.float32(0.0), rows)[0]
+
+    bare = best_of(partial(jax.jit(products), rows, table))
+    both = jax.jit(jax.value_and_grad(lambda x, *rest: cross_entropy(form, x, Table(rest[0]), *rest[1:])))
+    for share in (1.0, SUPERVISED):
+        supervised = jax.random.uniform(keys[3], places) < share
+        wall, cpu = best_of(partial(both, x, table, targets, supervised))
+        due = float(jnp.mean(supervised))
+        print(
+            f"head, {share:.0%} supervised: {wall / bare[0] / due:.2f} products ({cpu / bare[1] / due:.2f} in CPU time)"
+        )
+
+
 def floor_flop(spec: DecoderSpec, shape: Shape, supervised: float) -> float:
     """Of a step with a frozen base: layers forwards twice and backwards once, the head each once where supervised,
     and half of causal attention's scores and sums (two products forwards twice, four backwards)."""
@@ -155,6 +197,7 @@ def main() -> None:
     shape, model = Shape(options.rows, options.length, options.steps), str(Path(options.model).resolve())
     spec, rate = read_spec(model), product_rate()
     print(f"{rate / 1e9:.0f} GFLOP/s; load before {os.getloadavg()[0]:.1f}", flush=True)
+    head(spec, shape)
     for task in options.tasks:
         compare(task, shape, model, spec, options)
 
