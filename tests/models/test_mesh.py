@@ -80,9 +80,15 @@ def test_logits_are_those_of_one_device(child: dict[str, Any]) -> None:
     assert set(child["even"]["apart"]) == {"1,8", "2,4", "4,2", "8,1"}
     assert set(child["odd"]["apart"]) == {"1,8"}
     assert set(child["int4"]["apart"]) == set(child["int8"]["apart"]) == {"2,4"}
-    for each in child.values():
+    for each in (child[name] for name in ("even", "odd", "int4", "int8")):
         assert each["scale"] > 0.1
         assert max(each["apart"].values()) <= 2e-4
+
+
+def test_gradients_are_those_of_one_device_and_lie_as_weights_do(child: dict[str, Any]) -> None:
+    found = child["gradients"]
+    assert found["scale"] > 1e-3 and found["apart"] <= 1e-5 * found["scale"]
+    assert found["as weights"] == found["wide"] > 8
 
 
 def test_what_eight_does_not_divide_is_whole_on_every_device(child: dict[str, Any]) -> None:
