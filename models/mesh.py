@@ -152,10 +152,16 @@ def auto_mesh(
 
 
 def sharding_of(
-    mesh: Mesh, letters: Iterable[str], shape: tuple[int, ...], own: Iterable[tuple[str, str | None]] = ()
+    mesh: Mesh, letters: Sequence[str], shape: tuple[int, ...], own: Iterable[tuple[str, str | None]] = ()
 ) -> NamedSharding:
-    """Sharding of an array with these axes, by the rule or its `own`; an axis that does not divide is replicated."""
+    """Sharding of an array with these axes, by the rule or its `own`; an axis that does not divide is replicated.
+
+    Without tp, fsdp takes the outermost axis that it divides: parts of an inner one are put together by rewriting all.
+    """
     rule = {**PLACES, **dict(own)}
+    if mesh.shape["tp"] == 1:
+        fits = (x for x, size in zip(letters, shape, strict=True) if rule.get(x) and size % mesh.shape["fsdp"] == 0)
+        rule |= {x: "fsdp" for x in [next(fits, None)] if x}
     taken: set[str] = set()
     names: list[str | None] = []
     for letter, size in zip(letters, shape, strict=True):

@@ -98,7 +98,8 @@ def test_what_eight_does_not_divide_is_whole_on_every_device(child: dict[str, An
 
 
 def expected(fsdp: int, tp: int) -> dict[str, list[str | None]]:
-    """The literal tree; where tp is 8, the four global KV heads are whole on every device."""
+    """The literal tree; where tp is 8, the four global KV heads are whole on every device. Without tp, fsdp takes the
+    outermost axis that it divides."""
     assert (fsdp, tp) in ((1, 8), (2, 4), (4, 2), (8, 1))
     tree: dict[str, list[str | None]] = {
         "embed": ["tp", "fsdp"],
@@ -118,6 +119,10 @@ def expected(fsdp: int, tp: int) -> dict[str, list[str | None]]:
     }
     for kind in ("sliding", "global"):
         tree |= {f"{kind}.{name}": [None, None if name in ("q_norm", "k_norm") else "fsdp"] for name in NORMS}
+    if tp == 1:
+        tree |= {"embed": ["fsdp", None], "sliding.kv": [None, None, "fsdp", None, None]}
+        tree |= {f"{kind}.q": [None, "fsdp", None, None] for kind in ("sliding", "global")}
+        tree |= {f"{kind}.gate_up": [None, None, "fsdp", None] for kind in ("sliding", "global")}
     return tree
 
 
