@@ -4,43 +4,14 @@ Nothing is allocated or compiled: `python benchmarks/lowering.py [--layers 12 60
 """
 
 import argparse
-import dataclasses
 import time
-from typing import Any
 
+from benchmarks.shapes import published
 from models.config import HardwareConfig
-from models.families import gemma4
 from models.mesh import make_mesh
 from models.spec import DecoderSpec
 from train.abstract import abstract_step
 from train.config import TrainConfig
-
-SLIDING, GLOBAL = "sliding_attention", "full_attention"
-GEMMA4_31B: dict[str, Any] = {
-    "vocab_size": 262_144,
-    "hidden_size": 5376,
-    "intermediate_size": 21_504,
-    "num_hidden_layers": 60,
-    "layer_types": [*[SLIDING] * 5, GLOBAL] * 10,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 16,
-    "num_global_key_value_heads": 4,
-    "head_dim": 256,
-    "global_head_dim": 512,
-    "attention_k_eq_v": True,
-    "sliding_window": 1024,
-    "rms_norm_eps": 1e-6,
-    "final_logit_softcapping": 30.0,
-    "rope_parameters": {
-        SLIDING: {"rope_type": "default", "rope_theta": 1e4},
-        GLOBAL: {"rope_type": "proportional", "rope_theta": 1e6, "partial_rotary_factor": 0.25},
-    },
-}
-
-
-def gemma4_31b(layers: int) -> DecoderSpec:
-    spec = gemma4.spec(GEMMA4_31B, "model.")
-    return dataclasses.replace(spec, layers=spec.layers[:layers])
 
 
 def lowered(spec: DecoderSpec, length: int) -> str:
@@ -55,7 +26,7 @@ def main() -> None:
     args = parser.parse_args()
     for layers in args.layers:
         start, cpu = time.monotonic(), time.process_time()
-        text = lowered(gemma4_31b(layers), args.length)
+        text = lowered(published("gemma4-31b", layers), args.length)
         seconds, used = time.monotonic() - start, time.process_time() - cpu
         print(f"{layers} layers: {seconds:.2f} s ({used:.2f} s of CPU), {text.count(chr(10))} lines of program")
 

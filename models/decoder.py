@@ -8,7 +8,7 @@ to later ones are walked one by one between two scans.
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import groupby
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,12 +19,12 @@ from models.attention.dispatch import Attention
 from models.config import AttentionName
 from models.contract import layer_of
 from models.families.table import rows
-from models.layer import KV, Layer, rms_norm
+from models.layer import KV, POLICIES, Layer, Remat, rms_norm
+from models.mesh import by_rows
 from models.quant.weight import Quantized, plain, product
 from models.spec import DecoderSpec, period
 
 T = TypeVar("T")
-Remat = Literal["none", "full", "dots", "offload"]
 Lent = dict[int, KV]
 """Keys and values that later layers borrow, by the number of their layer."""
 Masks = dict[str, jax.Array | None]
@@ -32,12 +32,6 @@ Masks = dict[str, jax.Array | None]
 
 LayerAttend = Callable[[int, jax.Array, KV | None], jax.Array]
 """(number of the layer, q [b t n h], its own keys and values or None) -> [b t n h]"""
-
-POLICIES = {
-    "full": jax.checkpoint_policies.nothing_saveable,
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    "offload": jax.checkpoint_policies.offload_dot_with_no_batch_dims("device", "pinned_host"),
-}
 
 
 def _group(by_path: Mapping[str, T], prefix: str) -> dict[str, T]:
@@ -68,7 +62,7 @@ class Decoder(nnx.Module):
         self.trained = trained
         self.attention = Attention(attention, mesh)
         leaves = {leaf.path: leaf for leaf in rows(spec, stacked)}
-        flat = mesh is None or mesh.shape["tp"] == 1
+        flat = mesh is None or (mesh.shape["tp"] == 1 and self.attention.platform != "tpu")
         outside = {path: value for path, value in params.items() if "." not in path}
         self.embed = nnx.Param(outside.pop("embed"))
         self.final_norm = nnx.Param(outside.pop("final_norm"))
@@ -77,7 +71,7 @@ class Decoder(nnx.Module):
 
         def layer(path: str, number: int) -> Layer:
             own, weights = _group(leaves, f"{path}."), _group(params, f"{path}.")
-            return Layer(spec.layers[number], spec.norm_eps, spec.norm_offset, own, weights, flat)
+            return Layer(spec.layers[number], spec.norm_eps, spec.norm_offset, own, weights, flat, mesh)
 
         if stacked:
             self.stacks = nnx.Dict({kind: layer(kind, spec.numbers(kind)[0]) for kind in spec.kinds})
@@ -244,7 +238,8 @@ class _Walk:
                 used.append(own)
                 return self.attention(q, *used[0], self.segments, self.masks[kind], spec)
 
-            return layer(x, self.positions, attend, per_layer_input), used[0]
+            x = by_rows(self.attention.mesh, x)
+            return by_rows(self.attention.mesh, layer(x, self.positions, attend, per_layer_input)), used[0]
 
         return step if self.remat == "none" else jax.checkpoint(step, policy=POLICIES[self.remat], prevent_cse=False)
 

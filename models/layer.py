@@ -1,22 +1,36 @@
 """One decoder layer. Weights are named as the table's rows; attention over a cache or a sequence is the caller's."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
+from jax.sharding import Mesh
 
 from models.attention.exact import rotate
+from models.attention.kernels import KEPT
 from models.contract import contract
 from models.experts import mix, route
 from models.leaf import Leaf, equation
+from models.mesh import whole
 from models.quant.weight import Quantized, plain, product
 from models.spec import LayerSpec
 
+T = TypeVar("T")
 ACTIVATIONS = {"gelu": partial(jax.nn.gelu, approximate=True), "silu": jax.nn.silu}
+
+Remat = Literal["none", "full", "outputs", "products"]
+OUTPUTS = (KEPT, "o", "down")
+POLICIES = {
+    "full": jax.checkpoint_policies.nothing_saveable,
+    "outputs": jax.checkpoint_policies.save_only_these_names(*OUTPUTS),
+    "products": jax.checkpoint_policies.save_only_these_names(*OUTPUTS, "gate_up"),
+}
+"""What the backward pass finds kept, by the names that layers and attention give."""
 
 KV = tuple[jax.Array, jax.Array]
 """Keys and values, [b t k h] each."""
@@ -30,16 +44,25 @@ class Projection(nnx.Module):
     Weights are in Hugging Face's order, (out, in), so that loading is copying. `flat` computes the same as plain
     products of matrices: XLA on CPU rearranges operands of more than two axes at every call, which makes a decode step
     three times slower, and an adapted layer's gradient twice. It must be off where tp shards an inner axis:
-    matrices would have to be put together from all devices.
+    matrices would have to be put together from all devices. On a `mesh`, weights are put together from the devices of
+    fsdp where they are used.
     """
 
     w_lora_a: nnx.LoRAParam[jax.Array]
     w_lora_b: nnx.LoRAParam[jax.Array]
 
-    def __init__(self, equation: str, w: jax.Array | Quantized, rounded: bool = True, flat: bool = True):
+    def __init__(
+        self,
+        equation: str,
+        w: jax.Array | Quantized,
+        rounded: bool = True,
+        flat: bool = True,
+        mesh: Mesh | None = None,
+    ):
         self.equation = equation
         self.rounded = rounded
         self.flat = flat
+        self.mesh = mesh
         self.lora_scale: float | None = None
         self.w = nnx.Param(w)
 
@@ -48,30 +71,58 @@ class Projection(nnx.Module):
         self.w_lora_a, self.w_lora_b, self.lora_scale = nnx.LoRAParam(a), nnx.LoRAParam(b), scale
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        w = self.w[...]
+        if not self.flat:
+            return self._apart(x, self.equation, slice(None))
+        w = self._whole(self.w[...], self.letters[1])
         x = x.astype(w.dtype)
         if isinstance(w, Quantized):
             out = product(x, w)
-        elif self.flat:
+        else:
             rows = _rows(x)
             out = contract("id,od->io", rows, w.reshape(-1, rows.shape[1]))
             out = out.reshape(*x.shape[:2], *w.shape[: w.ndim - x.ndim + 2])
-        else:
-            out = contract(self.equation, x, w)
         if self.lora_scale is not None:
-            out += self.lora_scale * self._low_rank(x).reshape(out.shape)
+            a, b = self._lora()
+            low = contract("id,dr->ir", _rows(x), a.reshape(-1, a.shape[-1])).astype(x.dtype)
+            out += self.lora_scale * contract("ir,ro->io", low, b.reshape(low.shape[1], -1)).reshape(out.shape)
         return out.astype(x.dtype) if self.rounded else out
 
-    def _low_rank(self, x: jax.Array) -> jax.Array:
-        a, b = self.w_lora_a[...], self.w_lora_b[...]
+    def each(self, x: jax.Array) -> Sequence[jax.Array]:
+        """The products with both matrices of a weight that stacks two (letter s first)."""
         if self.flat:
-            rows = _rows(x)
-            low = contract("id,dr->ir", rows, a.reshape(rows.shape[1], -1)).astype(x.dtype)
-            return contract("ir,ro->io", low, b.reshape(low.shape[1], -1))
+            both = self(x)
+            return both[:, :, 0], both[:, :, 1]
+        return [self._apart(x, self.equation.replace("s", ""), i) for i in (0, 1)]
+
+    @property
+    def letters(self) -> tuple[str, str, str]:
+        """Axes of the activations, of the weight and of the product."""
         operands, out = self.equation.split("->")
-        inner = operands.split(",")[0][2:]
-        low = contract(f"bt{inner},{inner}r->btr", x, a).astype(x.dtype)
-        return contract(f"btr,r{out[2:]}->{out}", low, b)
+        given, weight = operands.split(",")
+        return given, weight, out
+
+    def _apart(self, x: jax.Array, equation: str, part: int | slice) -> jax.Array:
+        """Over named axes, for `part` of the weight's first one. An update is added in the type of the result."""
+        given, weight, _ = self.letters
+        w = self._whole(self.w[...], weight)
+        w = w if isinstance(part, slice) else w[part]
+        x = x.astype(w.dtype)
+        out = product(x, w, equation) if isinstance(w, Quantized) else contract(equation, x, w)
+        out = out.astype(x.dtype) if self.rounded else out
+        if self.lora_scale is None:
+            return out
+        a, b = self._lora()
+        b = b if isinstance(part, slice) else b[:, part]
+        low = contract(f"{given},{given[2:]}r->btr", x, a).astype(x.dtype)
+        made = equation.split("->")[1]
+        return out + (self.lora_scale * contract(f"btr,r{made[2:]}->{made}", low, b)).astype(out.dtype)
+
+    def _lora(self) -> tuple[jax.Array, jax.Array]:
+        given, _, out = self.letters
+        return self._whole(self.w_lora_a[...], f"{given[2:]}r"), self._whole(self.w_lora_b[...], f"r{out[2:]}")
+
+    def _whole(self, w: T, letters: str) -> T:
+        return jax.tree.map(lambda array: whole(self.mesh, letters, array), w)
 
 
 def _rows(x: jax.Array) -> jax.Array:
@@ -106,14 +157,17 @@ class Layer(nnx.Module):
         leaves: Mapping[str, Leaf],
         weights: Mapping[str, jax.Array | Quantized],
         flat: bool = True,
+        mesh: Mesh | None = None,
     ):
         self.spec = spec
         self.eps = eps
         self.offset = offset
         for name, value in weights.items():
             leaf = leaves[name]
-            product = leaf.use.product
-            made = Projection(equation(leaf), value, not leaf.use.float32_out, flat) if product else nnx.Param(value)
+            if leaf.use.product:
+                made = Projection(equation(leaf), value, not leaf.use.float32_out, flat, mesh)
+            else:
+                made = nnx.Param(value)
             setattr(self, name, made)
 
     def norm(self, name: str, x: jax.Array) -> jax.Array:
@@ -128,7 +182,7 @@ class Layer(nnx.Module):
         q = self.q(h)
         q = rotate(self.norm("q_norm", q) if spec.qk_norm else q, positions, spec.rope)
         own = None if spec.shared_kv is not None else self.keys_values(h, positions)
-        out = self.o(attend(q, own))
+        out = checkpoint_name(self.o(attend(q, own)), "o")
         x = x + (self.norm("post_attention_norm", out) if spec.post_norms else out)
         out = self.mlp(self.norm("pre_mlp_norm", x))
         if spec.experts is not None:
@@ -149,14 +203,13 @@ class Layer(nnx.Module):
         return ACTIVATIONS[self.spec.activation](x)
 
     def keys_values(self, h: jax.Array, positions: jax.Array) -> KV:
-        kv = self.kv(h)
-        k, v = (kv, kv) if self.spec.k_is_v else (kv[:, :, 0], kv[:, :, 1])
+        k, v = [self.kv(h)] * 2 if self.spec.k_is_v else self.kv.each(h)
         k = rotate(self.norm("k_norm", k) if self.spec.qk_norm else k, positions, self.spec.rope)
         return k, rms_norm(v, None, self.eps) if self.spec.v_norm else v
 
     def mlp(self, h: jax.Array) -> jax.Array:
-        both = self.gate_up(h)
-        return self.down(self.activate(both[:, :, 0]) * both[:, :, 1])
+        gate, up = (checkpoint_name(each, "gate_up") for each in self.gate_up.each(h))
+        return checkpoint_name(self.down(self.activate(gate) * up), "down")
 
     def mixture(self, x: jax.Array) -> jax.Array:
         """The experts' output for x [b t d], which is not normed yet."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -151,10 +152,16 @@ def auto_mesh(
 
 
 def sharding_of(
-    mesh: Mesh, letters: Iterable[str], shape: tuple[int, ...], own: Iterable[tuple[str, str | None]] = ()
+    mesh: Mesh, letters: Sequence[str], shape: tuple[int, ...], own: Iterable[tuple[str, str | None]] = ()
 ) -> NamedSharding:
-    """Sharding of an array with these axes, by the rule or its `own`; an axis that does not divide is replicated."""
+    """Sharding of an array with these axes, by the rule or its `own`; an axis that does not divide is replicated.
+
+    Without tp, fsdp takes the outermost axis that it divides: parts of an inner one are put together by rewriting all.
+    """
     rule = {**PLACES, **dict(own)}
+    if mesh.shape["tp"] == 1:
+        fits = (x for x, size in zip(letters, shape, strict=True) if rule.get(x) and size % mesh.shape["fsdp"] == 0)
+        rule |= {x: "fsdp" for x in [next(fits, None)] if x}
     taken: set[str] = set()
     names: list[str | None] = []
     for letter, size in zip(letters, shape, strict=True):
@@ -176,6 +183,34 @@ def lora_shardings(
 ) -> tuple[NamedSharding, NamedSharding]:
     a_axes, b_axes = lora_axes(leaf)
     return sharding_of(mesh, a_axes, a, leaf.use.sharding), sharding_of(mesh, b_axes, b, leaf.use.sharding)
+
+
+def whole(mesh: Mesh | None, letters: str, w: jax.Array) -> jax.Array:
+    """A weight with these axes put together from the devices of fsdp, where it is used. Left to itself XLA sums what
+    each has of the contracted axis, and sends activations about. Its gradient comes back as the weight lies."""
+    if mesh is None or mesh.shape["fsdp"] == 1:
+        return w
+    apart = sharding_of(mesh, letters, w.shape)
+    spec = PartitionSpec(*(None if axis == "fsdp" else axis for axis in apart.spec))
+    return _gathered(w, NamedSharding(mesh, spec), apart)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _gathered(w: jax.Array, together: NamedSharding, apart: NamedSharding) -> jax.Array:
+    return jax.lax.with_sharding_constraint(w, together)
+
+
+_gathered.defvjp(
+    lambda w, together, apart: (jax.lax.with_sharding_constraint(w, together), None),
+    lambda together, apart, _, gradient: (jax.lax.with_sharding_constraint(gradient, apart),),
+)
+
+
+def by_rows(mesh: Mesh | None, x: jax.Array) -> jax.Array:
+    """Activations [b ...] spread as batches are, where the devices divide the rows."""
+    if mesh is None or (ways := mesh.shape["data"] * mesh.shape["fsdp"]) == 1 or x.shape[0] % ways:
+        return x
+    return jax.lax.with_sharding_constraint(x, batch_sharding(mesh))
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

@@ -26,6 +26,7 @@ from serve.api.connection import build_server, end_on_signals
 from serve.api.jobs import Hub
 from serve.api.prompts import Model
 from serve.config import ServeConfig, ServeInputs
+from serve.engine.cache import spreads
 from serve.engine.definitions import Definitions
 from serve.engine.engine import Engine
 from serve.engine.metrics import Metrics
@@ -92,6 +93,8 @@ def build_engine(
         attached = attach(decoder, mesh, found, config.dtype)
         skipped = f", {len(attached.untrained)} never trained and not of this model" if attached.untrained else ""
         log(f"adapter: {len(found.pairs) - len(attached.untrained)} tensors, rank {attached.rank}{skipped}")
+    if (copies := max((over.copies for over in spreads(decoder, config.slots) if over), default=1)) > 1:
+        log(f"serve.slots = {config.slots} does not divide over the devices: {copies} hold the same keys and values")
     ends = eos_ids(folder, tokenizer)
     programs = Programs(Definitions(decoder, config.slots, config.max_length, config.decode_steps, ends))
     scheduler = Scheduler(config.slots, PREFILL_LENGTHS * config.max_length)

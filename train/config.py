@@ -66,10 +66,10 @@ class TrainConfig(Section):
         default="auto",
         description="exact, blockwise (long rows), splash (TPU), cudnn (GPU); auto: by backend and shape",
     )
-    remat: Literal["none", "full", "dots", "offload"] = Field(
+    remat: Literal["none", "full", "outputs", "products"] = Field(
         default="full",
-        description="What the backward pass computes again: nothing, all, all but products, or offload: products are "
-        "kept in the host's memory (TPU and GPU)",
+        description="What the backward pass computes again: nothing, all, all but each layer's outputs (attention, o "
+        "and down), or all but outputs and the wide products (gate and up)",
     )
     scan_layers: bool = Field(
         default=True, description="False: unroll the layers; longer to compile, faster for small models"

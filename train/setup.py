@@ -118,9 +118,6 @@ def split(decoder: Decoder) -> tuple[nnx.GraphDef[Decoder], nnx.State, nnx.State
 
 def check_config(config: TrainConfig) -> None:
     """Settings that exclude each other, or that this machine cannot follow. Raises UserError for the first."""
-    if config.remat == "offload" and (backend := jax.default_backend()) == "cpu":
-        what = f"{backend} devices have no memory besides the host's to offload from"
-        raise UserError(what, where="train.remat", fix="write remat: dots, which keeps the same products")
     if config.method == "lora" and config.init == "random":
         raise UserError("an adapter needs a trained base", where="train.init", fix="write `init: base`")
     if config.method == "full" and config.adapter is not None:

@@ -9,7 +9,8 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from models.decoder import Decoder, Remat
+from models.decoder import Decoder
+from models.layer import Remat
 from models.spec import DecoderSpec
 from train.config import TrainConfig
 from train.loss import Batch, loss_of, next_tokens

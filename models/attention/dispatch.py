@@ -4,12 +4,13 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import Mesh
 
 from common.errors import UserError
 from models.attention.blockwise import blockwise
 from models.attention.exact import attend, visible
-from models.attention.kernels import cudnn, cudnn_takes, splash, splash_block
+from models.attention.kernels import KEPT, cudnn, cudnn_takes, splash, splash_block
 from models.config import AttentionName
 from models.spec import DecoderSpec, LayerSpec
 
@@ -76,9 +77,10 @@ class Attention:
         """
         chosen = self.choose(spec, q.shape[1], q.dtype)
         if mask is not None:
-            return attend(q, k, v, mask, spec) if chosen == "exact" else cudnn(q, k, v, mask, spec)
+            out = attend(q, k, v, mask, spec) if chosen == "exact" else cudnn(q, k, v, mask, spec)
+            return checkpoint_name(out, KEPT)
         if chosen == "blockwise":
-            return blockwise(q, k, v, segments, spec)
+            return checkpoint_name(blockwise(q, k, v, segments, spec), KEPT)
         if segments is None:
             segments = jnp.ones(q.shape[:2], jnp.int32)
         return splash(q, k, v, segments, spec, self.mesh)

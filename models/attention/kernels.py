@@ -13,6 +13,8 @@ from models.spec import LayerSpec
 
 LANES = 128
 ROWS = ("data", "fsdp")
+KEPT = "attention"
+"""What rematerialisation calls attention's output, and a kernel's sums beside it."""
 
 
 def splash_block(spec: LayerSpec, t: int) -> int | None:
@@ -64,6 +66,7 @@ def splash(
             attn_logits_soft_cap=spec.cap,
             head_shards=1,
             q_seq_shards=1,
+            residual_checkpoint_name=KEPT,
             interpret=interpret,
         )
         q = (q * spec.scale).astype(q.dtype).reshape(q.shape[0], t, -1, shared, h).transpose(0, 2, 3, 1, 4)

@@ -59,15 +59,18 @@ def _as_qarray(q: Quantized) -> qwix.QArray:
     return qwix.QArray(codes, q.scale, qtype="nf4" if q.mode == "nf4" else jnp.int8)
 
 
-def product(x: jax.Array, w: Quantized) -> jax.Array:
-    """x [b t ...] with w [out ..., ...], summed over the axes of x after t -> [b t out ...] in float32."""
+def product(x: jax.Array, w: Quantized, equation: str | None = None) -> jax.Array:
+    """x [b t ...] with w [out ..., ...], summed over the axes of x after t -> [b t out ...] in float32.
+
+    As a product of matrices; or as `equation` says, where inner axes lie on several devices.
+    """
     inner = math.prod(x.shape[2:])
-    rows, matrix = x.reshape(-1, inner), w.matrix(inner)
+    rows, held = (x.reshape(-1, inner), w.matrix(inner)) if equation is None else (x, w)
     # int8 has a scale for each output: the product itself needs no more than the codes, which any float holds.
-    codes = matrix.codes.astype(x.dtype) if w.mode == "int8" else matrix.wide().astype(x.dtype)
-    out = jnp.einsum("id,od->io", rows, codes, preferred_element_type=jnp.float32)
+    codes = held.codes.astype(x.dtype) if w.mode == "int8" else held.wide().astype(x.dtype)
+    out = jnp.einsum(equation or "id,od->io", rows, codes, preferred_element_type=jnp.float32)
     if w.mode == "int8":
-        out *= matrix.scale[:, 0][None]
+        out *= held.scale[:, 0][None] if equation is None else held.scale.reshape(1, 1, *out.shape[2:])
     return out.reshape(*x.shape[:2], *w.codes.shape[: w.codes.ndim - (x.ndim - 2)])
 
 

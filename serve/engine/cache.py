@@ -11,6 +11,9 @@ A sliding layer holds a ring of its window. Layers that borrow keys and values h
 lender's.
 """
 
+from functools import partial
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
@@ -20,9 +23,12 @@ from models.decoder import Decoder
 from models.layer import KV
 from models.mesh import sharding_of
 from models.spec import LayerSpec
+from serve.engine.spread import Spread, own_row, spread
 
 Layers = tuple[KV, ...]
 """Keys and values of every layer that has its own."""
+HELD, FRESH = ("bkhs", "bksh"), ("ptkh", "ptkh")
+"""Axes of a cache or block, and of a prompt's keys and values."""
 
 
 def empty_cache(decoder: Decoder, slots: int, length: int, block: int) -> Layers:
@@ -43,17 +49,17 @@ def _owners(decoder: Decoder) -> list[LayerSpec]:
     return [spec for spec in decoder.spec.layers if spec.shared_kv is None]
 
 
-def places(decoder: Decoder, axes: tuple[str, str]) -> tuple[tuple[NamedSharding, NamedSharding], ...] | None:
-    """Where keys and values with these axes lie, by layer: heads over tp; None on one device."""
-    mesh = decoder.attention.mesh
-    if mesh is None:
-        return None
+def spreads(decoder: Decoder, slots: int) -> list[Spread | None]:
+    """How the cache of each layer lies on the devices; None: on one."""
+    return [spread(decoder.attention.mesh, spec.kv_heads, slots) for spec in _owners(decoder)]
 
-    def of(spec: LayerSpec, letters: str) -> NamedSharding:
-        sizes = {"k": spec.kv_heads}
-        return sharding_of(mesh, letters, tuple(sizes.get(letter, 1) for letter in letters))
 
-    return tuple((of(spec, axes[0]), of(spec, axes[1])) for spec in _owners(decoder))
+def places(
+    decoder: Decoder, slots: int, axes: tuple[str, str]
+) -> tuple[tuple[NamedSharding, NamedSharding], ...] | None:
+    """Where keys and values with these axes lie, by layer; None on one device."""
+    found = [each and (each.place(axes[0]), each.place(axes[1])) for each in spreads(decoder, slots)]
+    return None if None in found else tuple(pair for pair in found if pair)
 
 
 def _zeros(decoder: Decoder, slots: int, columns: list[int]) -> Layers:
@@ -79,18 +85,32 @@ def _held(start: jax.Array, block: int, s: int) -> jax.Array:
     return start - 1 - (_first_column(start, block, s) - 1 - columns) % s
 
 
-def place(cache: Layers, kv: Layers, numbers: jax.Array, block: int) -> Layers:
+def place(decoder: Decoder, cache: Layers, kv: Layers, numbers: jax.Array, block: int) -> Layers:
     """Write a prefilled prompt, keys and values [1 t k h] per layer; `numbers` are the slot and the prompt's length."""
-    slot, length = numbers[0], numbers[1]
 
-    def layer(cached: KV, fresh: KV) -> KV:
+    def layer(over: Spread | None, cached: KV, fresh: KV, numbers: jax.Array) -> KV:
+        slot, length = numbers[0], numbers[1]
         held = _held(length, block, cached[0].shape[3])
         k, v = (jnp.take(x, jnp.clip(held, 0, x.shape[1] - 1), axis=1).astype(cached[0].dtype) for x in fresh)
-        at = (slot, 0, 0, 0)
-        keys = jax.lax.dynamic_update_slice(cached[0], k.transpose(0, 2, 3, 1), at)
-        return keys, jax.lax.dynamic_update_slice(cached[1], v.transpose(0, 2, 1, 3), at)
+        row, mine = own_row(over, slot, cached[0].shape[0])
+        at = (row, 0, 0, 0)
+        return _write(cached[0], k.transpose(0, 2, 3, 1), at, mine), _write(
+            cached[1], v.transpose(0, 2, 1, 3), at, mine
+        )
 
-    return tuple(layer(cached, fresh) for cached, fresh in zip(cache, kv, strict=True))
+    def placed(over: Spread | None, cached: KV, fresh: KV) -> KV:
+        write = partial(layer, over)
+        write = write if over is None else over.each(write, (HELD, FRESH, "i"), HELD)
+        return write(cached, fresh, numbers)
+
+    return tuple(map(placed, spreads(decoder, cache[0][0].shape[0]), cache, kv))
+
+
+def _write(cached: jax.Array, fresh: jax.Array, at: tuple[Any, ...], mine: jax.Array | None) -> jax.Array:
+    """The cache with `fresh` at this place, where it is `mine`; None: it is."""
+    if mine is not None:
+        fresh = jnp.where(mine, fresh, jax.lax.dynamic_slice(cached, at, fresh.shape))
+    return jax.lax.dynamic_update_slice(cached, fresh, at)
 
 
 def decode(
@@ -108,22 +128,41 @@ def decode(
     written = jnp.broadcast_to(jnp.arange(block) <= i, (*positions.shape, block))
     owners = [number for number, spec in enumerate(decoder.spec.layers) if spec.shared_kv is None]
     held = dict(zip(owners, zip(cache, new, strict=True), strict=True))
+    over = dict(zip(owners, spreads(decoder, positions.shape[0]), strict=True))
+    mesh = decoder.attention.mesh
+
+    def by_heads(q: jax.Array) -> jax.Array:
+        """Around attention queries lie as the weights do: rows are held apart nowhere else."""
+        return q if mesh is None else jax.lax.with_sharding_constraint(q, sharding_of(mesh, "btnh", q.shape))
 
     def attend(number: int, q: jax.Array, own: KV | None) -> jax.Array:
         spec = decoder.spec.layers[number]
         owner = spec.kv_layer(number)
         past, fresh = held[owner]
-        if own is not None:
-            keys = jax.lax.dynamic_update_slice(fresh[0], own[0].transpose(0, 2, 3, 1), (0, 0, 0, i))
-            values = jax.lax.dynamic_update_slice(fresh[1], own[1].transpose(0, 2, 1, 3), (0, 0, i, 0))
-            fresh = keys, values
-            held[owner] = past, fresh
         columns = _held(start, block, past[0].shape[3])
         visible = columns >= (0 if spec.window is None else jnp.maximum(positions[:, None] - spec.window + 1, 0))
-        return attend_one(q, past, fresh, jnp.concatenate([visible, written], axis=1), spec)
+        mask = jnp.concatenate([visible, written], axis=1)
+        here = partial(attend_new, spec=spec)
+        if (each := over[owner]) is not None:
+            given = ("btnh", HELD, HELD, None if own is None else ("btkh", "btkh"), "bs", "")
+            here = each.each(here, given, ("btnh", HELD))
+        out, fresh = here(by_heads(q), past, fresh, own, mask, i)
+        held[owner] = past, fresh
+        return by_heads(out)
 
     x = decoder.walk(tokens[:, None], positions[:, None], attend)
     return decoder.logits(x)[:, 0], tuple(held[owner][1] for owner in owners)
+
+
+def attend_new(
+    q: jax.Array, past: KV, fresh: KV, own: KV | None, mask: jax.Array, i: jax.Array, spec: LayerSpec
+) -> tuple[jax.Array, KV]:
+    """`attend_one` with the row's own keys and values [b 1 k h], if any, written at index i of the block first."""
+    if own is not None:
+        keys = jax.lax.dynamic_update_slice(fresh[0], own[0].transpose(0, 2, 3, 1), (0, 0, 0, i))
+        values = jax.lax.dynamic_update_slice(fresh[1], own[1].transpose(0, 2, 1, 3), (0, 0, i, 0))
+        fresh = keys, values
+    return attend_one(q, past, fresh, mask, spec), fresh
 
 
 def attend_one(q: jax.Array, past: KV, new: KV, mask: jax.Array, spec: LayerSpec) -> jax.Array:
@@ -138,17 +177,33 @@ def attend_one(q: jax.Array, past: KV, new: KV, mask: jax.Array, spec: LayerSpec
     return out.reshape(b, 1, n, h).astype(q.dtype)
 
 
-def flush(cache: Layers, new: Layers, start: jax.Array) -> Layers:
+def flush(decoder: Decoder, cache: Layers, new: Layers, start: jax.Array) -> Layers:
     """Write every row's block where it belongs. Free slots get a stale one; filling them overwrites it."""
     block = new[0][0].shape[3]
+    over = spreads(decoder, start.shape[0])
 
-    def row(r: jax.Array, cache: Layers) -> Layers:
-        def put(cached: KV, fresh: KV) -> KV:
+    def put(over: Spread | None, cache: Layers, new: Layers, r: jax.Array, start: jax.Array) -> Layers:
+        r, mine = own_row(over, r, cache[0][0].shape[0])
+
+        def one(cached: KV, fresh: KV) -> KV:
             k, v = (jax.lax.dynamic_index_in_dim(x, r, keepdims=True) for x in fresh)
-            at = _first_column(start[r], block, cached[0].shape[3])
-            keys = jax.lax.dynamic_update_slice(cached[0], k, (r, 0, 0, at))
-            return keys, jax.lax.dynamic_update_slice(cached[1], v, (r, 0, at, 0))
+            at = _first_column(start, block, cached[0].shape[3])
+            return _write(cached[0], k, (r, 0, 0, at), mine), _write(cached[1], v, (r, 0, at, 0), mine)
 
-        return tuple(put(cached, fresh) for cached, fresh in zip(cache, new, strict=True))
+        return tuple(map(one, cache, new))
+
+    def row(turn: jax.Array, cache: Layers) -> Layers:
+        # From the last row on: where a loop's own counter says what is read and where it is written, libtpu 0.0.42
+        # takes it for a copy of the whole, and fails ("triggered this wrong replacement").
+        r = start.shape[0] - 1 - turn
+        done: dict[int, KV] = {}
+        for each in dict.fromkeys(over):
+            mine = [i for i, other in enumerate(over) if other == each]
+            axes = (HELD,) * len(mine)
+            write = partial(put, each)
+            write = write if each is None else each.each(write, (axes, axes, "", ""), axes)
+            written = write(tuple(cache[i] for i in mine), tuple(new[i] for i in mine), r, start[r])
+            done |= dict(zip(mine, written, strict=True))
+        return tuple(done[i] for i in range(len(over)))
 
     return jax.lax.fori_loop(0, start.shape[0], row, cache)

@@ -51,6 +51,13 @@ def describe(logits: jax.Array, tokens: jax.Array, best: jax.Array) -> Drawn:
     return Drawn(tokens, logprob, best, best_logprob)
 
 
+def _lying(shapes: Any, places: Any) -> Any:
+    """Shapes with their places; None: on one device."""
+    if places is None:
+        return shapes
+    return jax.tree.map(lambda a, at: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=at), shapes, places)
+
+
 @dataclass(frozen=True)
 class Definitions:
     """The programs over one decoder, whose weights may be arrays or shapes; `state` is what they are given of it.
@@ -79,8 +86,8 @@ class Definitions:
     @cached_property
     def shardings(self) -> dict[str, Any]:
         whole = None if self.mesh is None else NamedSharding(self.mesh, PartitionSpec())
-        held = cache.places(self.decoder, ("bkhs", "bksh"))
-        fresh = cache.places(self.decoder, ("btkh", "btkh"))
+        held = cache.places(self.decoder, self.slots, cache.HELD)
+        fresh = cache.places(self.decoder, self.slots, cache.FRESH)
         prefill = None if self.mesh is None else (whole, whole, fresh)
         decode = None if self.mesh is None else (held, whole)
         return {"prefill": prefill, "place": held, "first": whole, "score": whole, "decode": decode}
@@ -102,12 +109,21 @@ class Definitions:
         numbers = (jax.ShapeDtypeStruct((1, t), jnp.int32), jax.ShapeDtypeStruct((), jnp.int32))
         return self.jitted("prefill").lower(self.state, *numbers)
 
+    def lower_place(self, t: int) -> jax.stages.Lowered:
+        """The program that writes such a prompt's keys and values into the cache, from shapes alone."""
+        numbers = (jax.ShapeDtypeStruct((1, t), jnp.int32), jax.ShapeDtypeStruct((), jnp.int32))
+        kv = jax.eval_shape(self.prefill, self.state, *numbers)[2]
+        fresh = cache.places(self.decoder, self.slots, cache.FRESH)
+        return self.jitted("place").lower(self._held, _lying(kv, fresh), jax.ShapeDtypeStruct((2,), jnp.int32))
+
     def lower_decode(self) -> jax.stages.Lowered:
         """The program that draws `steps` tokens for every slot, from shapes alone."""
-        shapes, places = jax.eval_shape(self._zeros), self.shardings["place"]
-        if places is not None:
-            shapes = jax.tree.map(lambda a, at: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=at), shapes, places)
-        return self.jitted("decode").lower(shapes, self.state, empty_slots(self.slots))
+        return self.jitted("decode").lower(self._held, self.state, empty_slots(self.slots))
+
+    @property
+    def _held(self) -> Any:
+        """The cache as shapes."""
+        return _lying(jax.eval_shape(self._zeros), self.shardings["place"])
 
     def prefill(self, state: Any, tokens: jax.Array, length: jax.Array) -> Any:
         decoder = nnx.merge(self.split[0], state)
@@ -116,7 +132,7 @@ class Definitions:
         return hidden, decoder.logits(last)[:, 0], kv
 
     def place(self, layers: cache.Layers, kv: cache.Layers, numbers: jax.Array) -> cache.Layers:
-        return cache.place(layers, kv, numbers, self.steps)
+        return cache.place(self.decoder, layers, kv, numbers, self.steps)
 
     def score(self, state: Any, hidden: jax.Array, tokens: jax.Array) -> Drawn:
         logits = nnx.merge(self.split[0], state).logits(hidden)[0]
@@ -148,4 +164,4 @@ class Definitions:
         block = cache.empty_block(decoder, b, k)
         start = (jnp.int32(0), block, slots.token, slots.position, slots.active, Drawn(whole, real, whole, real))
         _, block, _, _, _, out = jax.lax.while_loop(more, advance, start)
-        return cache.flush(layers, block, began), out
+        return cache.flush(decoder, layers, block, began), out

@@ -80,9 +80,15 @@ def test_logits_are_those_of_one_device(child: dict[str, Any]) -> None:
     assert set(child["even"]["apart"]) == {"1,8", "2,4", "4,2", "8,1"}
     assert set(child["odd"]["apart"]) == {"1,8"}
     assert set(child["int4"]["apart"]) == set(child["int8"]["apart"]) == {"2,4"}
-    for each in child.values():
+    for each in (child[name] for name in ("even", "odd", "int4", "int8")):
         assert each["scale"] > 0.1
         assert max(each["apart"].values()) <= 2e-4
+
+
+def test_gradients_are_those_of_one_device_and_lie_as_weights_do(child: dict[str, Any]) -> None:
+    found = child["gradients"]
+    assert found["scale"] > 1e-3 and found["apart"] <= 1e-5 * found["scale"]
+    assert found["as weights"] == found["wide"] > 8
 
 
 def test_what_eight_does_not_divide_is_whole_on_every_device(child: dict[str, Any]) -> None:
@@ -92,7 +98,8 @@ def test_what_eight_does_not_divide_is_whole_on_every_device(child: dict[str, An
 
 
 def expected(fsdp: int, tp: int) -> dict[str, list[str | None]]:
-    """The literal tree; where tp is 8, the four global KV heads are whole on every device."""
+    """The literal tree; where tp is 8, the four global KV heads are whole on every device. Without tp, fsdp takes the
+    outermost axis that it divides."""
     assert (fsdp, tp) in ((1, 8), (2, 4), (4, 2), (8, 1))
     tree: dict[str, list[str | None]] = {
         "embed": ["tp", "fsdp"],
@@ -112,6 +119,10 @@ def expected(fsdp: int, tp: int) -> dict[str, list[str | None]]:
     }
     for kind in ("sliding", "global"):
         tree |= {f"{kind}.{name}": [None, None if name in ("q_norm", "k_norm") else "fsdp"] for name in NORMS}
+    if tp == 1:
+        tree |= {"embed": ["fsdp", None], "sliding.kv": [None, None, "fsdp", None, None]}
+        tree |= {f"{kind}.q": [None, "fsdp", None, None] for kind in ("sliding", "global")}
+        tree |= {f"{kind}.gate_up": [None, None, "fsdp", None] for kind in ("sliding", "global")}
     return tree
 
 

@@ -23,7 +23,7 @@ CASES: dict[str, dict[str, Any]] = {
     "lora": {"lora": {"rank": 2, "targets": ["q", "down"]}},
     "unrolled": {"remat": "none", "scan_layers": False, "weight_decay": 0.1},
     "full": {"method": "full", "weight_decay": 0.1, "clip_norm": None},
-    "random": {"method": "full", "init": "random", "remat": "dots"},
+    "random": {"method": "full", "init": "random", "remat": "products"},
     "int8": {"weights": "int8"},
     "nf4": {"weights": "nf4"},
 }

@@ -4,9 +4,9 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh
 
-from benchmarks.lowering import gemma4_31b
+from benchmarks.shapes import published
 from models.attention.dispatch import Attention
-from models.decoder import Remat
+from models.layer import Remat
 from models.mesh import AXES
 from train.abstract import abstract_step
 from train.config import TrainConfig
@@ -16,8 +16,8 @@ LENGTH, CHIPS = 2048, 4
 
 def main() -> None:
     topology = topologies.get_topology_desc(platform="tpu", topology_name="v5p:2x2x1")
-    spec = gemma4_31b(6)
-    cases: tuple[tuple[tuple[int, int, int], Remat], ...] = (((1, CHIPS, 1), "offload"), ((1, 1, CHIPS), "full"))
+    spec = published("gemma4-31b", 6)
+    cases: tuple[tuple[tuple[int, int, int], Remat], ...] = (((1, CHIPS, 1), "outputs"), ((1, 1, CHIPS), "full"))
     for shape, remat in cases:
         mesh = Mesh(np.asarray(topology.devices).reshape(shape), AXES)
         attention = Attention("auto", mesh)

@@ -1,4 +1,4 @@
-"""What this process may use of the machine."""
+"""What this process may use of the machine; beside it, what a program compiled for another machine needs of that."""
 
 import os
 
