@@ -29,12 +29,11 @@ from serve.config import ServeConfig, ServeInputs
 from serve.engine.definitions import Definitions
 from serve.engine.engine import Engine
 from serve.engine.metrics import Metrics
+from serve.engine.pace import pace
 from serve.engine.programs import Programs
 from serve.engine.scheduler import Scheduler
 
 ENDPOINT = "endpoint.json"
-PREFILL_LENGTHS = 2
-"""Full-length prompts that may run between two decode dispatches."""
 
 
 def run(config: ServeConfig, inputs: ServeInputs, out: Path) -> NoReturn:
@@ -93,8 +92,10 @@ def build_engine(
         skipped = f", {len(attached.untrained)} never trained and not of this model" if attached.untrained else ""
         log(f"adapter: {len(found.pairs) - len(attached.untrained)} tensors, rank {attached.rank}{skipped}")
     ends = eos_ids(folder, tokenizer)
-    programs = Programs(Definitions(decoder, config.slots, config.max_length, config.decode_steps, ends))
-    scheduler = Scheduler(config.slots, PREFILL_LENGTHS * config.max_length)
+    steps = None if config.decode_steps == "auto" else config.decode_steps
+    how = pace(decoder.attention.platform, 1 if mesh is None else mesh.size, config.max_length, steps)
+    programs = Programs(Definitions(decoder, config.slots, config.max_length, how.steps, ends), how)
+    scheduler = Scheduler(config.slots, how.prefill_tokens)
     engine = Engine(programs, scheduler, max_waiting=config.max_waiting, metrics=Metrics(), deliver=lambda events: None)
     return engine, decoder.spec.vocab
 

@@ -61,6 +61,21 @@ def nucleus_floor(scaled: jax.Array, top_p: jax.Array) -> jax.Array:
     return jnp.where(top_p[:, None] >= 1.0, -jnp.inf, floor)
 
 
+def most_likely(logits: jax.Array) -> jax.Array:
+    """The first index [b] of each row's maximum: by block first, then in one block, XLA's argmax being slow on CPU."""
+    blocks = _blocks(logits, -jnp.inf)
+    block = jnp.argmax(jnp.max(blocks, axis=2), axis=1)
+    inside = jnp.take_along_axis(blocks, block[:, None, None], axis=1)[:, 0]
+    return (block * blocks.shape[2] + jnp.argmax(inside, axis=1)).astype(jnp.int32)
+
+
+def _blocks(x: jax.Array, fill: float) -> jax.Array:
+    """[b v] as [b blocks width], about as many as they are wide."""
+    b, v = x.shape
+    width = 1 << ((v - 1).bit_length() + 1) // 2
+    return jnp.pad(x, ((0, 0), (0, -v % width)), constant_values=fill).reshape(b, -1, width)
+
+
 def pick(weights: jax.Array, u: jax.Array) -> jax.Array:
     """Index [b] at which the running sum of weights [b v] passes u * total: by block first, then in one block."""
     b, v = weights.shape
@@ -94,7 +109,7 @@ def _draw(logits: jax.Array, rows: Rows, positions: jax.Array) -> jax.Array:
 
 def sample(logits: jax.Array, rows: Rows, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
     """(tokens [b], most likely tokens [b]) for float32 logits [b v]; `positions` [b] are those of the drawn tokens."""
-    best = jnp.argmax(logits, axis=1).astype(jnp.int32)
+    best = most_likely(logits)
     drawn = jax.lax.cond(jnp.any(rows.temperature > 0), lambda: _draw(logits, rows, positions), lambda: best)
     return jnp.where(rows.temperature > 0, drawn, best), best
 

@@ -13,7 +13,7 @@ from models.folder.load import load_decoder
 from models.quant.layout import Mode
 from models.text.prompt import load_tokenizer
 from serve.config import ServeConfig
-from serve.engine.definitions import Definitions, empty_slots
+from serve.engine.definitions import Definitions, empty_carry, empty_slots
 from serve.engine.engine import generate
 from serve.engine.request import Request, Sampling
 from serve.stage import build_engine
@@ -26,10 +26,10 @@ def test_what_a_program_was_given_never_changes(model_folder: Path) -> None:
     given: list[tuple[np.ndarray, np.ndarray]] = []
     run = engine.programs.run
 
-    def watched(name: str, size: int, *args: Any) -> Any:
+    def watched(name: str, size: int, *args: Any, rows: int = 1) -> Any:
         held = [leaf for leaf in jax.tree.leaves(args) if isinstance(leaf, np.ndarray)]
         given.extend((array, array.copy()) for array in held)
-        return run(name, size, *args)
+        return run(name, size, *args, rows=rows)
 
     engine.programs.run = watched
     sampling = Sampling(temperature=1.0, max_tokens=6, seed=5, ignore_end=True)
@@ -47,8 +47,7 @@ def test_programs_from_shapes_are_those_that_serve(model_folder: Path, weights: 
     spec = read_spec(str(model_folder))
     real = Definitions(load_decoder(str(model_folder), "float32", False, weights=weights), 3, 48, 2, frozenset({1}))
     shapes = Definitions(abstract_decoder(spec, "float32", False, weights=weights), 3, 48, 2, frozenset({1}))
-    prompt, length = np.zeros((1, 32), np.int32), np.int32(7)
-    runs = real.jitted("prefill").lower(real.state, prompt, length).as_text()
-    assert shapes.lower_prefill(32).as_text() == runs
-    runs = real.jitted("decode").lower(real.empty_cache(), real.state, empty_slots(3)).as_text()
+    runs = real.jitted("prefill", 2).lower(real.state, np.zeros((2, 32), np.int32)).as_text()
+    assert shapes.lower_prefill(32, 2).as_text() == runs
+    runs = real.jitted("decode").lower(real.empty_cache(), real.state, empty_carry(3), empty_slots(3)).as_text()
     assert shapes.lower_decode().as_text() == runs
