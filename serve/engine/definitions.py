@@ -100,11 +100,14 @@ class Definitions:
         held = cache.places(self.decoder, ("bkhs", "bksh"))
         fresh = cache.places(self.decoder, ("btkh", "btkh"))
         prefill = None if self.mesh is None else (whole, fresh)
-        decode = None if self.mesh is None else (held, whole, whole)
+        decode = None if self.mesh is None else ((held, whole) if self.apart else held, whole, whole)
         return {"prefill": prefill, "place": held, "score": whole, "decode": decode, "flush": held}
 
     def empty_cache(self) -> cache.Layers:
         return jax.device_put(self._zeros(), self.shardings["place"])
+
+    def empty_carry(self) -> Carry:
+        return jax.device_put(empty_carry(self.slots), self.shardings["score"])
 
     def _zeros(self) -> cache.Layers:
         return cache.empty_cache(self.decoder, self.slots, self.max_length, self.steps)

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from common.progress import bar
-from serve.engine.definitions import Definitions, Drawn, Slots, empty_carry, empty_slots
+from serve.engine.definitions import Definitions, Drawn, Slots, empty_slots
 from serve.engine.pace import Pace
 
 SMALLEST_BUCKET = 128
@@ -64,7 +64,7 @@ class Programs:
         self.definitions, self.pace, self.buckets = definitions, pace, buckets_for(definitions.max_length)
         self.slots, self.steps, self.eos_ids = definitions.slots, definitions.steps, definitions.eos_ids
         self._state, self._cache = definitions.state, definitions.empty_cache()
-        self._carry = empty_carry(self.slots)
+        self._carry = definitions.empty_carry()
         self._compiled: dict[tuple[str, int, int], Callable[..., Any]] = {}
 
     def __len__(self) -> int:
