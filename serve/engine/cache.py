@@ -1,7 +1,7 @@
 """The cache of all slots and decode steps over it, in blocks of as many positions as one dispatch decodes.
 
-Keys lie as [b k h s] and values as [b k s h]: with one query per row, scores and weighted sums are plain row-major
-products (on CPU ten times faster than over [b s k h]). Within a dispatch the cache is only read: new keys and values
+Keys and values lie as [b k s h]: with one query per row, scores and weighted sums are a product for each head (on CPU
+ten times faster than over [b s k h]), and a position is a row of it. Within a dispatch the cache is only read: new keys and values
 collect in a block [b k h c] at the same index for every row, which `flush` writes at the end (XLA's scatter, once a
 step, took longer than attention itself). A dispatch starts a block for every row: a row's sums are always taken in the
 same order, so its logits do not depend on its neighbours.
@@ -60,7 +60,7 @@ def _zeros(decoder: Decoder, slots: int, columns: list[int]) -> Layers:
     dtype = decoder.dtype
     return tuple(
         (
-            jnp.zeros((slots, spec.kv_heads, spec.head_dim, s), dtype),
+            jnp.zeros((slots, spec.kv_heads, s, spec.head_dim), dtype),
             jnp.zeros((slots, spec.kv_heads, s, spec.head_dim), dtype),
         )
         for spec, s in zip(_owners(decoder), columns, strict=True)
@@ -84,10 +84,10 @@ def place(cache: Layers, kv: Layers, numbers: jax.Array, block: int) -> Layers:
     slot, length = numbers[0], numbers[1]
 
     def layer(cached: KV, fresh: KV) -> KV:
-        held = _held(length, block, cached[0].shape[3])
+        held = _held(length, block, cached[0].shape[2])
         k, v = (jnp.take(x, jnp.clip(held, 0, x.shape[1] - 1), axis=1).astype(cached[0].dtype) for x in fresh)
         at = (slot, 0, 0, 0)
-        keys = jax.lax.dynamic_update_slice(cached[0], k.transpose(0, 2, 3, 1), at)
+        keys = jax.lax.dynamic_update_slice(cached[0], k.transpose(0, 2, 1, 3), at)
         return keys, jax.lax.dynamic_update_slice(cached[1], v.transpose(0, 2, 1, 3), at)
 
     return tuple(layer(cached, fresh) for cached, fresh in zip(cache, kv, strict=True))
@@ -104,7 +104,7 @@ def decode(
 ) -> tuple[jax.Array, Layers]:
     """Step i of a dispatch that began at positions `start` [b]: tokens, positions [b] -> logits [b v], the block with
     index i written."""
-    block = new[0][0].shape[3]
+    block = new[0][0].shape[2]
     written = jnp.broadcast_to(jnp.arange(block) <= i, (*positions.shape, block))
     owners = [number for number, spec in enumerate(decoder.spec.layers) if spec.shared_kv is None]
     held = dict(zip(owners, zip(cache, new, strict=True), strict=True))
@@ -114,11 +114,11 @@ def decode(
         owner = spec.kv_layer(number)
         past, fresh = held[owner]
         if own is not None:
-            keys = jax.lax.dynamic_update_slice(fresh[0], own[0].transpose(0, 2, 3, 1), (0, 0, 0, i))
+            keys = jax.lax.dynamic_update_slice(fresh[0], own[0].transpose(0, 2, 1, 3), (0, 0, i, 0))
             values = jax.lax.dynamic_update_slice(fresh[1], own[1].transpose(0, 2, 1, 3), (0, 0, i, 0))
             fresh = keys, values
             held[owner] = past, fresh
-        columns = _held(start, block, past[0].shape[3])
+        columns = _held(start, block, past[0].shape[2])
         visible = columns >= (0 if spec.window is None else jnp.maximum(positions[:, None] - spec.window + 1, 0))
         return attend_one(q, past, fresh, jnp.concatenate([visible, written], axis=1), spec)
 
@@ -130,9 +130,9 @@ def attend_one(q: jax.Array, past: KV, new: KV, mask: jax.Array, spec: LayerSpec
     """Attention of one query per row, q [b 1 n h], over two stretches of keys and values; mask [b s+c] -> [b 1 n h]."""
     b, _, n, h = q.shape
     q = q.reshape(b, past[0].shape[1], -1, h)
-    parts = [jnp.einsum("bkgh,bkhs->bkgs", q, keys, preferred_element_type=jnp.float32) for keys in (past[0], new[0])]
+    parts = [jnp.einsum("bkgh,bksh->bkgs", q, keys, preferred_element_type=jnp.float32) for keys in (past[0], new[0])]
     weights = weigh(jnp.concatenate(parts, axis=-1), mask[:, None, None], spec).astype(q.dtype)
-    split = past[0].shape[3]
+    split = past[0].shape[2]
     out = jnp.einsum("bkgs,bksh->bkgh", weights[..., :split], past[1], preferred_element_type=jnp.float32)
     out += jnp.einsum("bkgs,bksh->bkgh", weights[..., split:], new[1], preferred_element_type=jnp.float32)
     return out.reshape(b, 1, n, h).astype(q.dtype)
@@ -140,13 +140,13 @@ def attend_one(q: jax.Array, past: KV, new: KV, mask: jax.Array, spec: LayerSpec
 
 def flush(cache: Layers, new: Layers, start: jax.Array) -> Layers:
     """Write every row's block where it belongs. Free slots get a stale one; filling them overwrites it."""
-    block = new[0][0].shape[3]
+    block = new[0][0].shape[2]
 
     def row(r: jax.Array, cache: Layers) -> Layers:
         def put(cached: KV, fresh: KV) -> KV:
             k, v = (jax.lax.dynamic_index_in_dim(x, r, keepdims=True) for x in fresh)
-            at = _first_column(start[r], block, cached[0].shape[3])
-            keys = jax.lax.dynamic_update_slice(cached[0], k, (r, 0, 0, at))
+            at = _first_column(start[r], block, cached[0].shape[2])
+            keys = jax.lax.dynamic_update_slice(cached[0], k, (r, 0, at, 0))
             return keys, jax.lax.dynamic_update_slice(cached[1], v, (r, 0, at, 0))
 
         return tuple(put(cached, fresh) for cached, fresh in zip(cache, new, strict=True))

@@ -97,7 +97,7 @@ class Definitions:
     @cached_property
     def shardings(self) -> dict[str, Any]:
         whole = None if self.mesh is None else NamedSharding(self.mesh, PartitionSpec())
-        held = cache.places(self.decoder, ("bkhs", "bksh"))
+        held = cache.places(self.decoder, ("bksh", "bksh"))
         fresh = cache.places(self.decoder, ("btkh", "btkh"))
         prefill = None if self.mesh is None else (whole, fresh)
         decode = None if self.mesh is None else ((held, whole) if self.apart else held, whole, whole)
