@@ -29,11 +29,16 @@ from serve.config import ServeConfig, ServeInputs
 from serve.engine.definitions import Definitions
 from serve.engine.engine import Engine
 from serve.engine.metrics import Metrics
-from serve.engine.pace import pace
 from serve.engine.programs import Programs
 from serve.engine.scheduler import Scheduler
 
 ENDPOINT = "endpoint.json"
+STEPS = 8
+"""In one dispatch to an accelerator, where each is dear; on CPU the loop around them is dearer."""
+CPU_PREFILL_TOKENS = 512
+"""Of the prompts that run between two dispatches on CPU, where each token is time that running samples wait for."""
+PREFILL_LENGTHS = 2
+"""Full-length prompts that run between two dispatches elsewhere."""
 
 
 def run(config: ServeConfig, inputs: ServeInputs, out: Path) -> NoReturn:
@@ -92,10 +97,10 @@ def build_engine(
         skipped = f", {len(attached.untrained)} never trained and not of this model" if attached.untrained else ""
         log(f"adapter: {len(found.pairs) - len(attached.untrained)} tensors, rank {attached.rank}{skipped}")
     ends = eos_ids(folder, tokenizer)
-    steps = None if config.decode_steps == "auto" else config.decode_steps
-    how = pace(decoder.attention.platform, 1 if mesh is None else mesh.size, config.max_length, steps)
-    programs = Programs(Definitions(decoder, config.slots, config.max_length, how.steps, ends), how)
-    scheduler = Scheduler(config.slots, how.prefill_tokens)
+    on_cpu = decoder.attention.platform == "cpu"
+    steps = config.decode_steps if config.decode_steps != "auto" else 1 if on_cpu else STEPS
+    programs = Programs(Definitions(decoder, config.slots, config.max_length, steps, ends))
+    scheduler = Scheduler(config.slots, CPU_PREFILL_TOKENS if on_cpu else PREFILL_LENGTHS * config.max_length)
     engine = Engine(programs, scheduler, max_waiting=config.max_waiting, metrics=Metrics(), deliver=lambda events: None)
     return engine, decoder.spec.vocab
 

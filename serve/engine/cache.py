@@ -1,10 +1,10 @@
 """The cache of all slots and decode steps over it, in blocks of as many positions as one dispatch decodes.
 
 Keys and values lie as [b k s h]: with one query per row, scores and weighted sums are a product for each head (on CPU
-ten times faster than over [b s k h]), and a position is a row of it. Within a dispatch the cache is only read: new keys and values
-collect in a block [b k h c] at the same index for every row, which `flush` writes at the end (XLA's scatter, once a
-step, took longer than attention itself). A dispatch starts a block for every row: a row's sums are always taken in the
-same order, so its logits do not depend on its neighbours.
+ten times faster than over [b s k h]), and a position is a row of it. Within a dispatch the cache is only read: new keys
+and values collect in a block [b k c h] at the same index for every row, which `flush` writes at the end (XLA's scatter,
+once a step, took longer than attention itself). A dispatch starts a block for every row: a row's sums are always taken
+in the same order, so its logits do not depend on its neighbours.
 
 Position p of a row stands in column (p + shift) % s, where the shift puts the start of its blocks on multiples of c.
 A sliding layer holds a ring of its window. Layers that borrow keys and values have no place here: they read their

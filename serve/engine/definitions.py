@@ -112,18 +112,15 @@ class Definitions:
     def _zeros(self) -> cache.Layers:
         return cache.empty_cache(self.decoder, self.slots, self.max_length, self.steps)
 
-    def jitted(self, name: str, rows: int = 1) -> Any:
+    def jitted(self, name: str) -> Any:
         """A program by name, to be lowered; those that change the cache are given it for good."""
         function: Callable[..., Any] = getattr(self, name)
-        places = self.shardings[name]
-        if name == "prefill" and places is not None:
-            places = (places,) * rows
         given = name in ("place", "flush") or (name == "decode" and not self.apart)
-        return jax.jit(function, donate_argnums=(0,) if given else (), out_shardings=places)
+        return jax.jit(function, donate_argnums=(0,) if given else (), out_shardings=self.shardings[name])
 
-    def lower_prefill(self, t: int, rows: int = 1) -> jax.stages.Lowered:
-        """The program that runs `rows` prompts padded to `t` tokens, from shapes alone."""
-        return self.jitted("prefill", rows).lower(self.state, jax.ShapeDtypeStruct((rows, t), jnp.int32))
+    def lower_prefill(self, t: int) -> jax.stages.Lowered:
+        """The program that runs one prompt padded to `t` tokens, from shapes alone."""
+        return self.jitted("prefill").lower(self.state, jax.ShapeDtypeStruct((1, t), jnp.int32))
 
     def lower_decode(self) -> jax.stages.Lowered:
         """The program that draws `steps` tokens for every slot, from shapes alone."""
@@ -133,9 +130,8 @@ class Definitions:
         return self.jitted("decode").lower(shapes, self.state, empty_carry(self.slots), empty_slots(self.slots))
 
     def prefill(self, state: Any, tokens: jax.Array) -> Any:
-        """tokens [r t] -> for each row the last layer's output [1 t d], and keys and values per layer [1 t k h]."""
-        hidden, kv = nnx.merge(self.split[0], state).prefill_hidden(tokens)
-        return tuple(jax.tree.map(lambda x, r=r: x[r : r + 1], (hidden, kv)) for r in range(tokens.shape[0]))
+        """tokens [1 t] -> the last layer's output [1 t d], and keys and values per layer [1 t k h]."""
+        return nnx.merge(self.split[0], state).prefill_hidden(tokens)
 
     def place(self, layers: cache.Layers, kv: cache.Layers, numbers: jax.Array) -> cache.Layers:
         return cache.place(layers, kv, numbers, self.steps)

@@ -139,12 +139,11 @@ class Engine:
 
     def _admit(self, admissions: list[Admission]) -> None:
         """Run the prompts of the admitted requests, once each, and fill the slots of their samples."""
-        fresh = [admission.request for admission in admissions if admission.first]
-        prefilled = self.programs.prefill([request.prompt for request in fresh])
-        self._prefilled |= {request.id: each for request, each in zip(fresh, prefilled, strict=True)}
-        self.metrics.prefills.inc(len(fresh))
         for admission in admissions:
             request = admission.request
+            if admission.first:
+                self._prefilled[request.id] = self.programs.prefill(request.prompt)
+                self.metrics.prefills.inc()
             for slot, sample in admission.samples:
                 self._place(slot, sample)
             if admission.first and request.score_prompt:

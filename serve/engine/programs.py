@@ -1,8 +1,11 @@
 """The few compiled programs the engine runs, all compiled at warm-up and never after.
 
-Per prompt bucket t: `prefill` (prompts padded to t, all but the last token of each), `place` (one's keys and values
-into a slot) and `score` (log-probabilities of one). Once: `decode`, steps over all slots, of which the first of a
-sample takes the prompt's last token; and on CPU `flush`, which writes what a step added.
+Per prompt bucket t: `prefill` (a prompt padded to t, all but its last token), `place` (its keys and values into a slot)
+and `score` (its log-probabilities). Once: `decode`, steps over all slots, of which the first of a sample takes the last
+token of its prompt; and on CPU `flush`, which writes what a dispatch added.
+
+A prompt runs in the program of its bucket whatever waits beside it: programs for other numbers of prompts would round
+their numbers otherwise (and on CPU four prompts together take nine tenths of the time of four alone).
 """
 
 import time
@@ -14,7 +17,6 @@ import numpy as np
 
 from common.progress import bar
 from serve.engine.definitions import Definitions, Drawn, Slots, empty_slots
-from serve.engine.pace import Pace
 
 SMALLEST_BUCKET = 128
 MOVED_AS_IT_IS: dict[str, bool | str] = {"xla_disable_hlo_passes": "float-normalization-bf16"}
@@ -60,12 +62,12 @@ class Prefilled(NamedTuple):
 class Programs:
     """Compiled programs over one decoder; the cache of all slots lives here, on the device."""
 
-    def __init__(self, definitions: Definitions, pace: Pace):
-        self.definitions, self.pace, self.buckets = definitions, pace, buckets_for(definitions.max_length)
+    def __init__(self, definitions: Definitions):
+        self.definitions, self.buckets = definitions, buckets_for(definitions.max_length)
         self.slots, self.steps, self.eos_ids = definitions.slots, definitions.steps, definitions.eos_ids
         self._state, self._cache = definitions.state, definitions.empty_cache()
         self._carry = definitions.empty_carry()
-        self._compiled: dict[tuple[str, int, int], Callable[..., Any]] = {}
+        self._compiled: dict[tuple[str, int], Callable[..., Any]] = {}
 
     def __len__(self) -> int:
         return len(self._compiled)
@@ -73,40 +75,26 @@ class Programs:
     def warm_up(self) -> float:
         """Compile and run every program once; returns the seconds it took."""
         start = time.monotonic()
-        prefills = [(t, rows) for t in self.buckets for rows in self.pace.rows(t)]
-        with bar("compile", len(prefills) + 2 * len(self.buckets) + 1, "programs") as progress:
-            for t, rows in prefills:
-                prefilled = self.prefill([(0,) * (t + 1)] * rows)[0]
-                progress.advance(note=f"{rows} prompts of {t}" if rows > 1 else f"a prompt of {t}")
-                if rows == self.pace.rows(t)[0]:
-                    self.place(prefilled, 0)
-                    progress.advance()
-                    self.score(prefilled)
-                    progress.advance()
+        with bar("compile", 3 * len(self.buckets) + 1, "programs") as progress:
+            for t in self.buckets:
+                prefilled = self.prefill((0,) * (t + 1))
+                progress.advance(note=f"prompts of {t}")
+                self.place(prefilled, 0)
+                progress.advance()
+                self.score(prefilled)
+                progress.advance()
             slots = empty_slots(self.slots)
             slots.entering[0] = slots.in_use[0] = True
             jax.block_until_ready(self.decode(slots))
             progress.advance(note="decode")
         return time.monotonic() - start
 
-    def prefill(self, prompts: Sequence[Sequence[int]]) -> list[Prefilled]:
-        """Run prompts but for their last tokens, padded to their buckets, those of one bucket together."""
-        done: dict[int, Prefilled] = {}
-        for t in self.buckets:
-            mine = [i for i, prompt in enumerate(prompts) if self._bucket(prompt) == t]
-            counts = self.pace.rows(t)
-            while mine:
-                rows = next((count for count in counts if count >= len(mine)), counts[-1])
-                now, mine = mine[:rows], mine[rows:]
-                tokens = np.zeros((rows, t), np.int32)
-                for row, i in enumerate(now):
-                    tokens[row, : len(prompts[i]) - 1] = prompts[i][:-1]
-                out = self.run("prefill", t, self._state, tokens, rows=rows)
-                done |= {i: Prefilled(prompts[i], *out[row]) for row, i in enumerate(now)}
-        return [done[i] for i in range(len(prompts))]
-
-    def _bucket(self, prompt: Sequence[int]) -> int:
-        return next(t for t in self.buckets if t >= len(prompt) - 1)
+    def prefill(self, prompt: Sequence[int]) -> Prefilled:
+        """Run a prompt but for its last token, padded to its bucket."""
+        bucket = next(t for t in self.buckets if t >= len(prompt) - 1)
+        tokens = np.zeros((1, bucket), np.int32)
+        tokens[0, : len(prompt) - 1] = prompt[:-1]
+        return Prefilled(prompt, *self.run("prefill", bucket, self._state, tokens))
 
     def place(self, prefilled: Prefilled, slot: int) -> None:
         """Copy a prefilled prompt's keys and values into `slot`."""
@@ -127,11 +115,10 @@ class Programs:
         self._cache = self.run("flush", self.slots, self._cache, *out) if self.definitions.apart else out
         return drawn
 
-    def run(self, name: str, size: int, *args: Any, rows: int = 1) -> Any:
+    def run(self, name: str, size: int, *args: Any) -> Any:
         """Run a program by name, compiled on its first use."""
-        key = (name, size, rows)
-        if key not in self._compiled:
+        if (name, size) not in self._compiled:
             moves = self.definitions.apart and name in ("place", "flush")
-            lowered = self.definitions.jitted(name, rows).lower(*args)
-            self._compiled[key] = lowered.compile(compiler_options=MOVED_AS_IT_IS if moves else None)
-        return self._compiled[key](*args)
+            lowered = self.definitions.jitted(name).lower(*args)
+            self._compiled[name, size] = lowered.compile(compiler_options=MOVED_AS_IT_IS if moves else None)
+        return self._compiled[name, size](*args)
