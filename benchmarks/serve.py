@@ -137,6 +137,7 @@ def measure(model: Path, weights: int, work: Work, wanted: list[str], turns: int
             for peer in running:
                 peer.first.append(peer.generate(work, 1, 2 * turn))
                 peer.seconds.append(peer.generate(work, work.new, 2 * turn + 1))
+                print(f"  turn {turn}, {peer.name}: {peer.seconds[-1]:.2f} s, of it {peer.first[-1]:.2f}", flush=True)
         for peer in running:
             peer.end()
     report(running, work, floors)
