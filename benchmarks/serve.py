@@ -1,12 +1,11 @@
 """Generation beside its peers, in turns within one run: `python -m benchmarks.serve [--shape ...] [--work ...]`.
 
-Random weights in the shape of Gemma 3 270M or Qwen3 0.6B, bfloat16, on this machine's default device. `decode`: 16
-prompts of 128 tokens, 64 greedy tokens each. `eval`: 8 problems of 256 tokens, 5 samples of 96 tokens at temperature
-0.8, top_p 0.95; `eval1` at top_p 1; `one`: a single request of `decode`. Peers: transformers of this environment, and
-vLLM where PY_VLLM, or BENCH_HOME/vvllm/bin/python, is a Python that has it. Each engine is one process, asked by turns
-with fresh prompts; the figures are medians, the ratios medians of each turn's. A step's time is that of the whole, less
-that of the same with one token, by the tokens between. Floor: the weights' bytes over the rate at which this machine
-reads memory, measured in each turn.
+Random weights in the shape of Gemma 3 270M or Qwen3 0.6B, bfloat16. `decode`: 16 prompts of 128 tokens, 64 greedy tokens
+each; `one`: one of them. `eval`: 8 problems of 256 tokens, 5 samples of 96 at temperature 0.8, top_p 0.95; `eval1` at
+top_p 1. Peers: transformers of this environment; vLLM where PY_VLLM, or BENCH_HOME/vvllm/bin/python, is a Python with it.
+Each is one process, asked by turns with fresh prompts: medians, ratios those of each turn (CPU time's tells more beside
+busy neighbours). A step: the whole less the same with one token, by the tokens between. Floor: the weights' bytes over
+the rate at which this machine reads memory, measured in each turn.
 """
 
 import argparse
@@ -28,6 +27,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
+from benchmarks.cpu import cpu_seconds
 from common.machine import cores
 
 CHILD = Path(__file__).with_name("generators.py")
@@ -77,7 +77,7 @@ class Peer:
     """A child that generates when asked."""
 
     def __init__(self, name: str, python: str, model: Path, work: Work, log: Path):
-        self.name, self.seconds, self.first = name, [], []
+        self.name, self.seconds, self.first, self.cpu = name, [], [], []
         length = str(work.length + work.new)
         command = [python, "-P", str(CHILD), name, str(model), str(work.sequences), length]
         with log.open("w") as errors:
@@ -136,8 +136,11 @@ def measure(model: Path, weights: int, work: Work, wanted: list[str], turns: int
             floors.append(weights / memory_rate())
             for peer in running:
                 peer.first.append(peer.generate(work, 1, 2 * turn))
+                before = cpu_seconds(peer.process.pid)
                 peer.seconds.append(peer.generate(work, work.new, 2 * turn + 1))
-                print(f"  turn {turn}, {peer.name}: {peer.seconds[-1]:.2f} s, of it {peer.first[-1]:.2f}", flush=True)
+                peer.cpu.append(cpu_seconds(peer.process.pid) - before)
+                told = f"{peer.seconds[-1]:.2f} s, of CPU {peer.cpu[-1]:.2f}; with one token {peer.first[-1]:.2f} s"
+                print(f"  turn {turn}, {peer.name}: {told}", flush=True)
         for peer in running:
             peer.end()
     report(running, work, floors)
@@ -159,7 +162,7 @@ def report(running: list[Peer], work: Work, floors: list[float]) -> None:
         line += f"prompts and a token {first:.2f} s, a step {step * 1e3:.0f} ms ({step / floor:.2f} x floor)"
         if peer is not ours:
             told = {"all": (peer.seconds, ours.seconds), "prompts": (peer.first, ours.first)}
-            told["step"] = (steps(peer, work), steps(ours, work))
+            told |= {"step": (steps(peer, work), steps(ours, work)), "CPU time of all": (peer.cpu, ours.cpu)}
             ratios = (
                 f"{name} {statistics.median(a / b for a, b in zip(theirs, mine, strict=True)):.2f}"
                 for name, (theirs, mine) in told.items()
