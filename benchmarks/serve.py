@@ -1,11 +1,11 @@
 """Generation beside its peers, in turns within one run: `python -m benchmarks.serve [--shape ...] [--work ...]`.
 
-Random weights in the shape of Gemma 3 270M or Qwen3 0.6B, bfloat16. `decode`: 16 prompts of 128 tokens, 64 greedy tokens
-each; `one`: one of them. `eval`: 8 problems of 256 tokens, 5 samples of 96 at temperature 0.8, top_p 0.95; `eval1` at
-top_p 1. Peers: transformers of this environment; vLLM where PY_VLLM, or BENCH_HOME/vvllm/bin/python, is a Python with it.
-Each is one process, asked by turns with fresh prompts: medians, ratios those of each turn (CPU time's tells more beside
-busy neighbours). A step: the whole less the same with one token, by the tokens between. Floor: the weights' bytes over
-the rate at which this machine reads memory, measured in each turn.
+Random weights in the shape of Gemma 3 270M or Qwen3 0.6B, bfloat16. `decode`: 16 prompts of 128 tokens, 64 greedy
+tokens each; `one`: one of them. `eval`: 8 problems of 256 tokens, 5 samples of 96 at temperature 0.8, top_p 0.95;
+`eval1` at top_p 1. Peers: transformers of this environment; vLLM where PY_VLLM, or BENCH_HOME/vvllm/bin/python, is a
+Python that has it. Each is one process, asked by turns with fresh prompts: medians, ratios those of each turn (CPU
+time's tells more beside busy neighbours). A step: the whole less the same with one token, by the tokens between. Floor:
+the weights' bytes over the rate at which this machine reads memory, measured in each turn.
 """
 
 import argparse
