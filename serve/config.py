@@ -18,7 +18,9 @@ class ServeConfig(Section):
     slots: int = Field(default=64, ge=1, description="Sequences decoded together")
     max_length: int = Field(default=1024, ge=16, description="Longest prompt plus completion, in tokens")
     max_waiting: int = Field(default=1024, ge=1, description="Samples queued before clients are answered 429")
-    decode_steps: int = Field(default=8, ge=1, le=64, description="Tokens per sequence between two looks at the queue")
+    decode_steps: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = Field(
+        default="auto", description="Tokens per sequence in one dispatch to the device; auto: 1 on CPU, 8 elsewhere"
+    )
     drain_seconds: int = Field(default=5, ge=0, description="After SIGTERM, time that open requests get to finish")
     api_keys: str | None = Field(
         default=None, description="File of API keys, one a line, of which clients must send one; None: no keys"

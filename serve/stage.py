@@ -34,8 +34,12 @@ from serve.engine.programs import Programs
 from serve.engine.scheduler import Scheduler
 
 ENDPOINT = "endpoint.json"
+STEPS = 8
+"""In one dispatch to an accelerator, where each is dear; on CPU the loop around them is dearer."""
+CPU_PREFILL_TOKENS = 512
+"""Of the prompts that run between two dispatches on CPU, where each token is time that running samples wait for."""
 PREFILL_LENGTHS = 2
-"""Full-length prompts that may run between two decode dispatches."""
+"""Full-length prompts that run between two dispatches elsewhere."""
 
 
 def run(config: ServeConfig, inputs: ServeInputs, out: Path) -> NoReturn:
@@ -96,8 +100,10 @@ def build_engine(
     if (copies := max((over.copies for over in spreads(decoder, config.slots) if over), default=1)) > 1:
         log(f"serve.slots = {config.slots} does not divide over the devices: {copies} hold the same keys and values")
     ends = eos_ids(folder, tokenizer)
-    programs = Programs(Definitions(decoder, config.slots, config.max_length, config.decode_steps, ends))
-    scheduler = Scheduler(config.slots, PREFILL_LENGTHS * config.max_length)
+    on_cpu = decoder.attention.platform == "cpu"
+    steps = config.decode_steps if config.decode_steps != "auto" else 1 if on_cpu else STEPS
+    programs = Programs(Definitions(decoder, config.slots, config.max_length, steps, ends))
+    scheduler = Scheduler(config.slots, CPU_PREFILL_TOKENS if on_cpu else PREFILL_LENGTHS * config.max_length)
     engine = Engine(programs, scheduler, max_waiting=config.max_waiting, metrics=Metrics(), deliver=lambda events: None)
     return engine, decoder.spec.vocab
 

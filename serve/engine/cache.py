@@ -1,10 +1,10 @@
 """The cache of all slots and decode steps over it, in blocks of as many positions as one dispatch decodes.
 
-Keys lie as [b k h s] and values as [b k s h]: with one query per row, scores and weighted sums are plain row-major
-products (on CPU ten times faster than over [b s k h]). Within a dispatch the cache is only read: new keys and values
-collect in a block [b k h c] at the same index for every row, which `flush` writes at the end (XLA's scatter, once a
-step, took longer than attention itself). A dispatch starts a block for every row: a row's sums are always taken in the
-same order, so its logits do not depend on its neighbours.
+Keys and values lie as [b k s h]: with one query per row, scores and weighted sums are a product for each head (on CPU
+ten times faster than over [b s k h]), and a position is a row of it. Within a dispatch the cache is only read: new keys
+and values collect in a block [b k c h] at the same index for every row, which `flush` writes at the end (XLA's scatter,
+once a step, took longer than attention itself). A dispatch starts a block for every row: a row's sums are always taken
+in the same order, so its logits do not depend on its neighbours.
 
 Position p of a row stands in column (p + shift) % s, where the shift puts the start of its blocks on multiples of c.
 A sliding layer holds a ring of its window. Layers that borrow keys and values have no place here: they read their
@@ -27,7 +27,7 @@ from serve.engine.spread import Spread, own_row, spread
 
 Layers = tuple[KV, ...]
 """Keys and values of every layer that has its own."""
-HELD, FRESH = ("bkhs", "bksh"), ("ptkh", "ptkh")
+HELD, FRESH = ("bksh", "bksh"), ("ptkh", "ptkh")
 """Axes of a cache or block, and of a prompt's keys and values."""
 
 
@@ -66,7 +66,7 @@ def _zeros(decoder: Decoder, slots: int, columns: list[int]) -> Layers:
     dtype = decoder.dtype
     return tuple(
         (
-            jnp.zeros((slots, spec.kv_heads, spec.head_dim, s), dtype),
+            jnp.zeros((slots, spec.kv_heads, s, spec.head_dim), dtype),
             jnp.zeros((slots, spec.kv_heads, s, spec.head_dim), dtype),
         )
         for spec, s in zip(_owners(decoder), columns, strict=True)
@@ -90,13 +90,14 @@ def place(decoder: Decoder, cache: Layers, kv: Layers, numbers: jax.Array, block
 
     def layer(over: Spread | None, cached: KV, fresh: KV, numbers: jax.Array) -> KV:
         slot, length = numbers[0], numbers[1]
-        held = _held(length, block, cached[0].shape[3])
-        k, v = (jnp.take(x, jnp.clip(held, 0, x.shape[1] - 1), axis=1).astype(cached[0].dtype) for x in fresh)
+        held = _held(length, block, cached[0].shape[2])
         row, mine = own_row(over, slot, cached[0].shape[0])
-        at = (row, 0, 0, 0)
-        return _write(cached[0], k.transpose(0, 2, 3, 1), at, mine), _write(
-            cached[1], v.transpose(0, 2, 1, 3), at, mine
-        )
+
+        def write(cached: jax.Array, fresh: jax.Array) -> jax.Array:
+            lying = jnp.take(fresh, jnp.clip(held, 0, fresh.shape[1] - 1), axis=1).transpose(0, 2, 1, 3)
+            return _write(cached, lying.astype(cached.dtype), (row, 0, 0, 0), mine)
+
+        return write(cached[0], fresh[0]), write(cached[1], fresh[1])
 
     def placed(over: Spread | None, cached: KV, fresh: KV) -> KV:
         write = partial(layer, over)
@@ -124,7 +125,7 @@ def decode(
 ) -> tuple[jax.Array, Layers]:
     """Step i of a dispatch that began at positions `start` [b]: tokens, positions [b] -> logits [b v], the block with
     index i written."""
-    block = new[0][0].shape[3]
+    block = new[0][0].shape[2]
     written = jnp.broadcast_to(jnp.arange(block) <= i, (*positions.shape, block))
     owners = [number for number, spec in enumerate(decoder.spec.layers) if spec.shared_kv is None]
     held = dict(zip(owners, zip(cache, new, strict=True), strict=True))
@@ -139,7 +140,7 @@ def decode(
         spec = decoder.spec.layers[number]
         owner = spec.kv_layer(number)
         past, fresh = held[owner]
-        columns = _held(start, block, past[0].shape[3])
+        columns = _held(start, block, past[0].shape[2])
         visible = columns >= (0 if spec.window is None else jnp.maximum(positions[:, None] - spec.window + 1, 0))
         mask = jnp.concatenate([visible, written], axis=1)
         here = partial(attend_new, spec=spec)
@@ -159,9 +160,9 @@ def attend_new(
 ) -> tuple[jax.Array, KV]:
     """`attend_one` with the row's own keys and values [b 1 k h], if any, written at index i of the block first."""
     if own is not None:
-        keys = jax.lax.dynamic_update_slice(fresh[0], own[0].transpose(0, 2, 3, 1), (0, 0, 0, i))
-        values = jax.lax.dynamic_update_slice(fresh[1], own[1].transpose(0, 2, 1, 3), (0, 0, i, 0))
-        fresh = keys, values
+        at = (0, 0, i, 0)
+        keys = jax.lax.dynamic_update_slice(fresh[0], own[0].transpose(0, 2, 1, 3), at)
+        fresh = keys, jax.lax.dynamic_update_slice(fresh[1], own[1].transpose(0, 2, 1, 3), at)
     return attend_one(q, past, fresh, mask, spec), fresh
 
 
@@ -169,9 +170,9 @@ def attend_one(q: jax.Array, past: KV, new: KV, mask: jax.Array, spec: LayerSpec
     """Attention of one query per row, q [b 1 n h], over two stretches of keys and values; mask [b s+c] -> [b 1 n h]."""
     b, _, n, h = q.shape
     q = q.reshape(b, past[0].shape[1], -1, h)
-    parts = [jnp.einsum("bkgh,bkhs->bkgs", q, keys, preferred_element_type=jnp.float32) for keys in (past[0], new[0])]
+    parts = [jnp.einsum("bkgh,bksh->bkgs", q, keys, preferred_element_type=jnp.float32) for keys in (past[0], new[0])]
     weights = weigh(jnp.concatenate(parts, axis=-1), mask[:, None, None], spec).astype(q.dtype)
-    split = past[0].shape[3]
+    split = past[0].shape[2]
     out = jnp.einsum("bkgs,bksh->bkgh", weights[..., :split], past[1], preferred_element_type=jnp.float32)
     out += jnp.einsum("bkgs,bksh->bkgh", weights[..., split:], new[1], preferred_element_type=jnp.float32)
     return out.reshape(b, 1, n, h).astype(q.dtype)
@@ -179,7 +180,7 @@ def attend_one(q: jax.Array, past: KV, new: KV, mask: jax.Array, spec: LayerSpec
 
 def flush(decoder: Decoder, cache: Layers, new: Layers, start: jax.Array) -> Layers:
     """Write every row's block where it belongs. Free slots get a stale one; filling them overwrites it."""
-    block = new[0][0].shape[3]
+    block = new[0][0].shape[2]
     over = spreads(decoder, start.shape[0])
 
     def put(over: Spread | None, cache: Layers, new: Layers, r: jax.Array, start: jax.Array) -> Layers:
@@ -187,8 +188,8 @@ def flush(decoder: Decoder, cache: Layers, new: Layers, start: jax.Array) -> Lay
 
         def one(cached: KV, fresh: KV) -> KV:
             k, v = (jax.lax.dynamic_index_in_dim(x, r, keepdims=True) for x in fresh)
-            at = _first_column(start, block, cached[0].shape[3])
-            return _write(cached[0], k, (r, 0, 0, at), mine), _write(cached[1], v, (r, 0, at, 0), mine)
+            at = (r, 0, _first_column(start, block, cached[0].shape[2]), 0)
+            return _write(cached[0], k, at, mine), _write(cached[1], v, at, mine)
 
         return tuple(map(one, cache, new))
 

@@ -13,22 +13,32 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from models.decoder import Decoder
 from serve.engine import cache
-from serve.engine.sampler import Rows, empty_rows, logprobs, sample
+from serve.engine.sampler import Rows, empty_rows, logprobs, most_likely, sample
 
 
 class Slots(NamedTuple):
-    """Host-side state of every slot, each [b]: the last token and its position, and the length at which a row ends."""
+    """What the host says of every slot, each [b]: where a sample that enters begins, with the last token of its prompt,
+    and the length at which it ends. Only slots `in_use` are decoded."""
 
     token: np.ndarray
     position: np.ndarray
+    entering: np.ndarray
+    in_use: np.ndarray
     limit: np.ndarray
-    active: np.ndarray
     ignore_end: np.ndarray
     rows: Rows
 
 
+class Carry(NamedTuple):
+    """What the device knows of every slot, each [b]: the last token, its position, and whether another follows."""
+
+    token: Any
+    position: Any
+    active: Any
+
+
 class Drawn(NamedTuple):
-    """Drawn tokens with log-probabilities, and the most likely ones with theirs: [b], or [steps b] from `decode`."""
+    """Drawn tokens with log-probabilities, and the most likely ones with theirs: [steps b] from `decode`."""
 
     token: Any
     logprob: Any
@@ -37,13 +47,16 @@ class Drawn(NamedTuple):
 
 
 def empty_slots(b: int) -> Slots:
-    zeros = np.zeros(b, np.int32)
-    return Slots(zeros, zeros.copy(), zeros.copy(), np.zeros(b, bool), np.zeros(b, bool), empty_rows(b))
+    whole, flags = (lambda: np.zeros(b, np.int32)), (lambda: np.zeros(b, bool))
+    return Slots(whole(), whole(), flags(), flags(), whole(), flags(), empty_rows(b))
+
+
+def empty_carry(b: int) -> Carry:
+    return Carry(np.zeros(b, np.int32), np.zeros(b, np.int32), np.zeros(b, bool))
 
 
 def draw(logits: jax.Array, rows: Rows, positions: jax.Array) -> Drawn:
-    tokens, best = sample(logits, rows, positions)
-    return describe(logits, tokens, best)
+    return describe(logits, *sample(logits, rows, positions))
 
 
 def describe(logits: jax.Array, tokens: jax.Array, best: jax.Array) -> Drawn:
@@ -83,85 +96,107 @@ class Definitions:
     def mesh(self) -> Mesh | None:
         return self.decoder.attention.mesh
 
+    @property
+    def apart(self) -> bool:
+        """Whether what only moves keys and values is a program of its own, and `decode` reads the cache only."""
+        return self.decoder.attention.platform == "cpu"
+
     @cached_property
     def shardings(self) -> dict[str, Any]:
         whole = None if self.mesh is None else NamedSharding(self.mesh, PartitionSpec())
         held = cache.places(self.decoder, self.slots, cache.HELD)
         fresh = cache.places(self.decoder, self.slots, cache.FRESH)
-        prefill = None if self.mesh is None else (whole, whole, fresh)
-        decode = None if self.mesh is None else (held, whole)
-        return {"prefill": prefill, "place": held, "first": whole, "score": whole, "decode": decode}
+        prefill = None if self.mesh is None else (whole, fresh)
+        decode = None if self.mesh is None else ((held, whole) if self.apart else held, whole, whole)
+        return {"prefill": prefill, "place": held, "score": whole, "decode": decode, "flush": held}
 
     def empty_cache(self) -> cache.Layers:
         return jax.device_put(self._zeros(), self.shardings["place"])
+
+    def empty_carry(self) -> Carry:
+        return jax.device_put(empty_carry(self.slots), self.shardings["score"])
 
     def _zeros(self) -> cache.Layers:
         return cache.empty_cache(self.decoder, self.slots, self.max_length, self.steps)
 
     def jitted(self, name: str) -> Any:
-        """A program by name, to be lowered; those that take the cache are given it for good."""
-        function: Callable[..., Any] = draw if name == "first" else getattr(self, name)
-        donated = (0,) if name in ("place", "decode") else ()
-        return jax.jit(function, donate_argnums=donated, out_shardings=self.shardings[name])
+        """A program by name, to be lowered; those that change the cache are given it for good."""
+        function: Callable[..., Any] = getattr(self, name)
+        given = name in ("place", "flush") or (name == "decode" and not self.apart)
+        return jax.jit(function, donate_argnums=(0,) if given else (), out_shardings=self.shardings[name])
 
     def lower_prefill(self, t: int) -> jax.stages.Lowered:
         """The program that runs one prompt padded to `t` tokens, from shapes alone."""
-        numbers = (jax.ShapeDtypeStruct((1, t), jnp.int32), jax.ShapeDtypeStruct((), jnp.int32))
-        return self.jitted("prefill").lower(self.state, *numbers)
+        return self.jitted("prefill").lower(self.state, jax.ShapeDtypeStruct((1, t), jnp.int32))
 
     def lower_place(self, t: int) -> jax.stages.Lowered:
         """The program that writes such a prompt's keys and values into the cache, from shapes alone."""
-        numbers = (jax.ShapeDtypeStruct((1, t), jnp.int32), jax.ShapeDtypeStruct((), jnp.int32))
-        kv = jax.eval_shape(self.prefill, self.state, *numbers)[2]
+        kv = jax.eval_shape(self.prefill, self.state, jax.ShapeDtypeStruct((1, t), jnp.int32))[1]
         fresh = cache.places(self.decoder, self.slots, cache.FRESH)
         return self.jitted("place").lower(self._held, _lying(kv, fresh), jax.ShapeDtypeStruct((2,), jnp.int32))
 
     def lower_decode(self) -> jax.stages.Lowered:
         """The program that draws `steps` tokens for every slot, from shapes alone."""
-        return self.jitted("decode").lower(self._held, self.state, empty_slots(self.slots))
+        shapes = empty_carry(self.slots), empty_slots(self.slots)
+        return self.jitted("decode").lower(self._held, self.state, *shapes)
 
     @property
     def _held(self) -> Any:
         """The cache as shapes."""
         return _lying(jax.eval_shape(self._zeros), self.shardings["place"])
 
-    def prefill(self, state: Any, tokens: jax.Array, length: jax.Array) -> Any:
-        decoder = nnx.merge(self.split[0], state)
-        hidden, kv = decoder.prefill_hidden(tokens)
-        last = jax.lax.dynamic_slice_in_dim(hidden, length - 1, 1, axis=1)
-        return hidden, decoder.logits(last)[:, 0], kv
+    def prefill(self, state: Any, tokens: jax.Array) -> Any:
+        """tokens [1 t] -> the last layer's output [1 t d], and keys and values per layer [1 t k h]."""
+        return nnx.merge(self.split[0], state).prefill_hidden(tokens)
 
     def place(self, layers: cache.Layers, kv: cache.Layers, numbers: jax.Array) -> cache.Layers:
         return cache.place(self.decoder, layers, kv, numbers, self.steps)
 
-    def score(self, state: Any, hidden: jax.Array, tokens: jax.Array) -> Drawn:
-        logits = nnx.merge(self.split[0], state).logits(hidden)[0]
-        best = jnp.argmax(logits, axis=1).astype(jnp.int32)
-        return describe(logits, jnp.roll(tokens[0], -1), best)
+    def flush(self, layers: cache.Layers, block: cache.Layers, began: jax.Array) -> cache.Layers:
+        return cache.flush(self.decoder, layers, block, began)
 
-    def decode(self, layers: Any, state: Any, slots: Slots) -> tuple[Any, Drawn]:
-        """While any row is active and steps remain: run, draw, advance the active rows, end those that are done."""
+    def score(self, state: Any, hidden: jax.Array, tokens: jax.Array) -> Drawn:
+        """Of tokens [t], each after the position [1 t d] that it follows."""
+        logits = nnx.merge(self.split[0], state).logits(hidden)[0]
+        return describe(logits, tokens, most_likely(logits))
+
+    def decode(self, layers: Any, state: Any, carry: Carry, slots: Slots) -> tuple[Any, Carry, Drawn]:
+        """While any row is active and steps remain: run, draw, advance the active rows, end those that are done.
+
+        The cache with what was added; where that is kept `apart`, the block of it and where the rows' blocks begin.
+        """
         decoder = nnx.merge(self.split[0], state)
         eos_ids = jnp.asarray(sorted(self.eos_ids), jnp.int32)
-        began = jnp.asarray(slots.position)
+        began = jnp.where(slots.entering, slots.position, carry.position)
 
-        def more(carry: tuple[Any, ...]) -> jax.Array:
-            step, active = carry[0], carry[4]
-            return (step < self.steps) & jnp.any(active)
-
-        def advance(carry: tuple[Any, ...]) -> tuple[Any, ...]:
-            step, new, token, position, active, out = carry
-            logits, new = cache.decode(decoder, token, position, layers, new, began, step)
+        def advance(step: Any, block: cache.Layers, carry: Carry) -> tuple[cache.Layers, Carry, Drawn]:
+            token, position, active = carry
+            logits, block = cache.decode(decoder, token, position, layers, block, began, step)
             drawn = draw(logits, slots.rows, position + 1)
-            out = Drawn(*(buffer.at[step].set(value) for buffer, value in zip(out, drawn, strict=True)))
             token = jnp.where(active, drawn.token, token)
             position = jnp.where(active, position + 1, position)
             ended = jnp.any(token[:, None] == eos_ids[None], axis=1) & ~slots.ignore_end
-            return step + 1, new, token, position, active & ~ended & (position + 1 < slots.limit), out
+            return block, Carry(token, position, active & ~ended & (position + 1 < slots.limit)), drawn
 
-        b, k = self.slots, self.steps
-        whole, real = jnp.zeros((k, b), jnp.int32), jnp.zeros((k, b), jnp.float32)
-        block = cache.empty_block(decoder, b, k)
-        start = (jnp.int32(0), block, slots.token, slots.position, slots.active, Drawn(whole, real, whole, real))
-        _, block, _, _, _, out = jax.lax.while_loop(more, advance, start)
-        return cache.flush(decoder, layers, block, began), out
+        block = cache.empty_block(decoder, self.slots, self.steps)
+        token = jnp.where(slots.entering, slots.token, carry.token)
+        carry = Carry(token, began, (carry.active | slots.entering) & slots.in_use)
+        if self.steps == 1:
+            block, carry, drawn = advance(jnp.int32(0), block, carry)
+            drawn = jax.tree.map(lambda x: x[None], drawn)
+        else:
+            block, carry, drawn = self._repeat(advance, block, carry)
+        return (block, began) if self.apart else cache.flush(self.decoder, layers, block, began), carry, drawn
+
+    def _repeat(self, advance: Any, block: cache.Layers, carry: Carry) -> tuple[cache.Layers, Carry, Drawn]:
+        def more(state: tuple[Any, ...]) -> jax.Array:
+            return (state[0] < self.steps) & jnp.any(state[2].active)
+
+        def once(state: tuple[Any, ...]) -> tuple[Any, ...]:
+            step, block, carry, out = state
+            block, carry, drawn = advance(step, block, carry)
+            return step + 1, block, carry, jax.tree.map(lambda kept, x: kept.at[step].set(x), out, drawn)
+
+        whole, real = (jnp.zeros((self.steps, self.slots), kind) for kind in (jnp.int32, jnp.float32))
+        start = (jnp.int32(0), block, carry, Drawn(whole, real, whole, real))
+        return jax.lax.while_loop(more, once, start)[1:]

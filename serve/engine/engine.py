@@ -7,12 +7,14 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import jax
 
 from serve.engine.definitions import Drawn, empty_slots
 from serve.engine.metrics import Metrics
 from serve.engine.programs import Prefilled, Programs
 from serve.engine.request import Chunk, Event, Failed, Finish, Request, Sample, Scores, Token
-from serve.engine.sampler import Rows
 from serve.engine.scheduler import Admission, Scheduler
 
 Deliver = Callable[[list[Event]], None]
@@ -34,6 +36,13 @@ class Stop:
     """The engine thread ends."""
 
 
+class Dispatch(NamedTuple):
+    """Tokens that the device draws, and the samples that they are drawn for, by slot."""
+
+    drawn: Drawn
+    samples: dict[int, Sample]
+
+
 class Engine:
     """Takes requests from any thread; events go to `deliver`, on the engine's thread, as soon as they are known."""
 
@@ -44,6 +53,7 @@ class Engine:
         self.metrics, self.deliver = metrics, deliver
         self.error: Exception | None = None
         self._slots = empty_slots(programs.slots)
+        self._under_way: Dispatch | None = None
         self._prefilled: dict[int, Prefilled] = {}
         self._arrived: dict[int, float] = {}
         self._delivered: dict[int, float] = {}
@@ -79,10 +89,10 @@ class Engine:
             self.deliver([Failed(str(error))])
 
     def step(self) -> None:
-        """Admit what fits and draw its first tokens, then some more for every running sample."""
-        admissions = self.scheduler.schedule()
-        self._post_process(self._prefill(admissions))
-        self._post_process(self._decode())
+        """Admit what fits and send the device its next tokens' work; while it runs, deliver what it drew before."""
+        self._admit(self.scheduler.schedule())
+        before, self._under_way = self._under_way, self._dispatch()
+        self._post_process(before)
 
     def _listen(self) -> bool:
         """Obey the commands that have come in; with nothing to run, wait for one. False: stop."""
@@ -121,65 +131,70 @@ class Engine:
 
     def _cancel(self, cancel: Cancel) -> None:
         dropped = self.scheduler.cancel(cancel.request, cancel.index)
-        self._slots.active[self.scheduler.free] = False
+        self._slots.in_use[self.scheduler.free] = False
         self.metrics.finished.labels("cancelled").inc(dropped)
         if not any(entry.request.id == cancel.request for entry in self.scheduler.waiting):
             self._prefilled.pop(cancel.request, None)
             self._arrived.pop(cancel.request, None)
 
-    def _prefill(self, admissions: list[Admission]) -> dict[int, list[Token]]:
-        """Run the prompts of the admitted requests, once each, and draw every placed sample's first token."""
-        drawn: dict[int, list[Token]] = {}
+    def _admit(self, admissions: list[Admission]) -> None:
+        """Run the prompts of the admitted requests, once each, and fill the slots of their samples."""
         for admission in admissions:
+            request = admission.request
             if admission.first:
-                self._run_prompt(admission.request)
+                self._prefilled[request.id] = self.programs.prefill(request.prompt)
+                self.metrics.prefills.inc()
             for slot, sample in admission.samples:
-                drawn[slot] = [self._place(slot, sample)]
+                self._place(slot, sample)
+            if admission.first and request.score_prompt:
+                self.deliver([Scores(request.id, _tokens(self.programs.score(self._prefilled[request.id])))])
+            if not request.sampling.max_tokens:
+                del self._arrived[request.id]
             if admission.last:
-                del self._prefilled[admission.request.id]
-        return drawn
+                del self._prefilled[request.id]
 
-    def _run_prompt(self, request: Request) -> None:
-        self._prefilled[request.id] = self.programs.prefill(request.prompt)
-        self.metrics.prefills.inc()
-        if request.score_prompt:
-            scores = self.programs.score(self._prefilled[request.id])
-            self.deliver([Scores(request.id, _tokens(scores))])
-        if not request.sampling.max_tokens:
-            del self._arrived[request.id]
-
-    def _place(self, slot: int, sample: Sample) -> Token:
-        """Fill the slot's row and draw its first token; its position is set where a drawn token would follow."""
-        slots, sampling, rows = self._slots, sample.request.sampling, self._slots.rows
-        sample.position = len(sample.request.prompt) - 1
-        slots.limit[slot], slots.ignore_end[slot] = sample.request.limit, sampling.ignore_end
-        slots.active[slot] = True
+    def _place(self, slot: int, sample: Sample) -> None:
+        """Fill the slot; the sample begins where the last token of its prompt is yet to be run."""
+        slots, request, rows = self._slots, sample.request, self._slots.rows
+        sampling, sample.position = request.sampling, len(request.prompt) - 1
+        slots.token[slot], slots.position[slot] = request.prompt[-1], sample.position
+        slots.limit[slot], slots.ignore_end[slot] = request.limit, sampling.ignore_end
+        slots.entering[slot] = slots.in_use[slot] = True
         rows.temperature[slot], rows.top_p[slot], rows.sample[slot] = sampling.temperature, sampling.top_p, sample.index
         rows.seed_high[slot], rows.seed_low[slot] = sampling.seed >> 32 & LOW_WORD, sampling.seed & LOW_WORD
-        prefilled = self._prefilled[sample.request.id]
-        self.programs.place(prefilled, slot)
-        return _tokens(self.programs.first(prefilled, Rows(*(a[slot : slot + 1] for a in rows))))[0]
+        self.programs.place(self._prefilled[request.id], slot)
 
-    def _decode(self) -> dict[int, list[Token]]:
-        """The next tokens of every running sample; those after a sample's end are not meant."""
-        if not self.scheduler.running:
-            return {}
+    def _dispatch(self) -> Dispatch | None:
+        """The next tokens of every running sample, unless all end with those under way."""
+        coming = set() if self._under_way is None else set(self._under_way.samples.values())
+        ahead = self.programs.steps
+        samples = {
+            slot: sample
+            for slot, sample in self.scheduler.running.items()
+            if sample.position + (ahead if sample in coming else 0) + 1 < sample.request.limit
+        }
+        if not samples:
+            return None
         drawn = self.programs.decode(self._slots)
+        self._slots.entering[:] = False
         self.metrics.steps.inc()
-        return {slot: _tokens(Drawn(*(a[:, slot] for a in drawn))) for slot in self.scheduler.running}
+        return Dispatch(drawn, samples)
 
-    def _post_process(self, drawn: dict[int, list[Token]]) -> None:
+    def _post_process(self, dispatch: Dispatch | None) -> None:
         """Cut each sample's new tokens at its end, free the slots of those that ended, and deliver the rest."""
+        if dispatch is None:
+            return
+        drawn: Drawn = jax.device_get(dispatch.drawn)
         now = time.monotonic()
         events: list[Event] = []
-        for slot, tokens in drawn.items():
-            sample = self.scheduler.running[slot]
-            kept, finish = self._until_end(sample, tokens)
+        for slot, sample in dispatch.samples.items():
+            if self.scheduler.running.get(slot) is not sample:
+                continue
+            kept, finish = self._until_end(sample, _tokens(Drawn(*(a[:, slot] for a in drawn))))
             events.append(Chunk(sample.request.id, sample.index, kept, finish))
             self._measure(slot, sample, len(kept), now)
-            self._slots.token[slot], self._slots.position[slot] = kept[-1].id, sample.position
             if finish is not None:
-                self._slots.active[slot] = False
+                self._slots.in_use[slot] = False
                 self.scheduler.finish(slot)
                 self.metrics.finished.labels(finish.value).inc()
         self._gauge()

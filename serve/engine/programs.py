@@ -1,7 +1,11 @@
 """The few compiled programs the engine runs, all compiled at warm-up and never after.
 
-Per prompt bucket t: `prefill` (one prompt padded to t), `place` (its keys and values into a slot) and `score`
-(log-probabilities of the prompt). Once: `first` (a first token) and `decode`, several steps over all slots.
+Per prompt bucket t: `prefill` (a prompt padded to t, all but its last token), `place` (its keys and values into a slot)
+and `score` (its log-probabilities). Once: `decode`, steps over all slots, of which the first of a sample takes the last
+token of its prompt; and on CPU `flush`, which writes what a dispatch added.
+
+A prompt runs in the program of its bucket whatever waits beside it: programs for other numbers of prompts would round
+their numbers otherwise (and on CPU four prompts together take nine tenths of the time of four alone).
 """
 
 import time
@@ -13,9 +17,11 @@ import numpy as np
 
 from common.progress import bar
 from serve.engine.definitions import Definitions, Drawn, Slots, empty_slots
-from serve.engine.sampler import Rows, empty_rows
 
 SMALLEST_BUCKET = 128
+MOVED_AS_IT_IS: dict[str, bool | str] = {"xla_disable_hlo_passes": "float-normalization-bf16"}
+"""For programs that only move numbers on CPU: as if they reckoned with them, XLA would convert a whole cache to float32
+and back to write one token."""
 
 
 def frozen(arrays: Any) -> Any:
@@ -37,14 +43,20 @@ def buckets_for(max_length: int) -> list[int]:
 
 
 class Prefilled(NamedTuple):
-    """A prompt that has been run, on the device: last layer's output [1 t d], logits [1 v] after its last token, and
-    keys and values per layer [1 t k h]; `tokens` [1 t] are padded to the bucket."""
+    """A prompt that has been run but for its last token; on the device, padded to the bucket, the last layer's output
+    [1 t d] and keys and values per layer [1 t k h]."""
 
-    length: int
-    tokens: np.ndarray
+    prompt: Sequence[int]
     hidden: jax.Array
-    logits: jax.Array
     kv: Any
+
+    @property
+    def length(self) -> int:
+        return len(self.prompt) - 1
+
+    @property
+    def bucket(self) -> int:
+        return self.hidden.shape[1]
 
 
 class Programs:
@@ -52,8 +64,9 @@ class Programs:
 
     def __init__(self, definitions: Definitions):
         self.definitions, self.buckets = definitions, buckets_for(definitions.max_length)
-        self.slots, self.eos_ids = definitions.slots, definitions.eos_ids
+        self.slots, self.steps, self.eos_ids = definitions.slots, definitions.steps, definitions.eos_ids
         self._state, self._cache = definitions.state, definitions.empty_cache()
+        self._carry = definitions.empty_carry()
         self._compiled: dict[tuple[str, int], Callable[..., Any]] = {}
 
     def __len__(self) -> int:
@@ -62,53 +75,50 @@ class Programs:
     def warm_up(self) -> float:
         """Compile and run every program once; returns the seconds it took."""
         start = time.monotonic()
-        with bar("compile", 3 * len(self.buckets) + 2, "programs") as progress:
+        with bar("compile", 3 * len(self.buckets) + 1, "programs") as progress:
             for t in self.buckets:
-                prefilled = self.prefill((0,) * t)
+                prefilled = self.prefill((0,) * (t + 1))
                 progress.advance(note=f"prompts of {t}")
                 self.place(prefilled, 0)
                 progress.advance()
                 self.score(prefilled)
                 progress.advance()
-                self.first(prefilled, empty_rows(1))
-            progress.advance()
             slots = empty_slots(self.slots)
-            slots.active[0] = True
-            self.decode(slots)
+            slots.entering[0] = slots.in_use[0] = True
+            jax.block_until_ready(self.decode(slots))
             progress.advance(note="decode")
         return time.monotonic() - start
 
     def prefill(self, prompt: Sequence[int]) -> Prefilled:
-        """Run one prompt, padded to its bucket."""
-        bucket = next(t for t in self.buckets if t >= len(prompt))
+        """Run a prompt but for its last token, padded to its bucket."""
+        bucket = next(t for t in self.buckets if t >= len(prompt) - 1)
         tokens = np.zeros((1, bucket), np.int32)
-        tokens[0, : len(prompt)] = prompt
-        out = self.run("prefill", bucket, self._state, tokens, np.int32(len(prompt)))
-        return Prefilled(len(prompt), tokens, *out)
+        tokens[0, : len(prompt) - 1] = prompt[:-1]
+        return Prefilled(prompt, *self.run("prefill", bucket, self._state, tokens))
 
     def place(self, prefilled: Prefilled, slot: int) -> None:
         """Copy a prefilled prompt's keys and values into `slot`."""
         numbers = np.array([slot, prefilled.length], np.int32)
-        self._cache = self.run("place", prefilled.tokens.shape[1], self._cache, prefilled.kv, numbers)
-
-    def first(self, prefilled: Prefilled, rows: Rows) -> Drawn:
-        """Draw a sample's first token by `rows` (of one row), arrays [1]."""
-        position = np.array([prefilled.length], np.int32)
-        return jax.device_get(self.run("first", 1, prefilled.logits, frozen(rows), position))
+        self._cache = self.run("place", prefilled.bucket, self._cache, prefilled.kv, numbers)
 
     def score(self, prefilled: Prefilled) -> Drawn:
         """Log-probabilities of the prompt's tokens 1.., arrays [length - 1]."""
-        tokens = prefilled.tokens
-        drawn = self.run("score", tokens.shape[1], self._state, prefilled.hidden, tokens)
-        return Drawn(*(array[: prefilled.length - 1] for array in jax.device_get(drawn)))
+        tokens = np.zeros(prefilled.bucket, np.int32)
+        tokens[: prefilled.length] = prefilled.prompt[1:]
+        drawn = self.run("score", prefilled.bucket, self._state, prefilled.hidden, tokens)
+        return Drawn(*(array[: prefilled.length] for array in jax.device_get(drawn)))
 
     def decode(self, slots: Slots) -> Drawn:
-        """Up to `steps` tokens for every active slot, arrays [steps b]; a row's tokens after its end are not meant."""
-        self._cache, drawn = self.run("decode", self.slots, self._cache, self._state, frozen(slots))
-        return jax.device_get(drawn)
+        """Up to `steps` tokens for every slot in use, arrays [steps b], on the device and perhaps still under way;
+        a row's tokens after its end are not meant."""
+        out, self._carry, drawn = self.run("decode", self.slots, self._cache, self._state, self._carry, frozen(slots))
+        self._cache = self.run("flush", self.slots, self._cache, *out) if self.definitions.apart else out
+        return drawn
 
     def run(self, name: str, size: int, *args: Any) -> Any:
         """Run a program by name, compiled on its first use."""
         if (name, size) not in self._compiled:
-            self._compiled[name, size] = self.definitions.jitted(name).lower(*args).compile()
+            moves = self.definitions.apart and name in ("place", "flush")
+            lowered = self.definitions.jitted(name).lower(*args)
+            self._compiled[name, size] = lowered.compile(compiler_options=MOVED_AS_IT_IS if moves else None)
         return self._compiled[name, size](*args)

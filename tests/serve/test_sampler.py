@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from serve.engine.sampler import Rows, logprobs, nucleus_floor, pick, sample, uniforms
+from serve.engine.sampler import Rows, logprobs, most_likely, pick, sample, uniforms
 
 
 def rows(b: int, temperature: float = 1.0, top_p: float = 1.0, seed: int = 0) -> Rows:
@@ -14,23 +15,49 @@ def rows(b: int, temperature: float = 1.0, top_p: float = 1.0, seed: int = 0) ->
     )
 
 
-def test_nucleus_is_the_smallest_set_that_holds_top_p() -> None:
-    rng = np.random.default_rng(0)
-    logits = rng.normal(0, 3, (6, 1000)).astype(np.float32)
-    scaled = logits - logits.max(axis=1, keepdims=True)
-    top_p = np.array([0.1, 0.5, 0.9, 0.95, 0.999, 1.0], np.float32)
-    floor = np.asarray(jax.jit(nucleus_floor)(scaled, top_p))
-    for row in range(6):
-        order = np.argsort(-scaled[row])
-        mass = np.cumsum(np.exp(scaled[row][order].astype(np.float64)))
-        count = 1000 if top_p[row] >= 1 else int(np.searchsorted(mass / mass[-1], top_p[row])) + 1
-        assert set(np.flatnonzero(scaled[row] >= floor[row])) == set(order[:count])
+@pytest.mark.parametrize("v", [1000, 1024])
+def test_draws_are_of_the_nucleus_in_proportion(v: int) -> None:
+    """The smallest set that holds top_p, by a sort: all of it is drawn, nothing else, as often as it should be."""
+    logits = np.random.default_rng(0).normal(0, 3, v).astype(np.float32)
+    order = np.argsort(-logits)
+    mass = np.exp(logits[order].astype(np.float64) - logits.max()) / np.exp(logits - logits.max()).sum()
+    draws = 3000
+    for top_p in (0.02, 0.5, 0.9, 0.999, 1.0):
+        count = v if top_p >= 1 else int(np.searchsorted(np.cumsum(mass), top_p)) + 1
+        tokens, _ = jax.jit(sample)(np.tile(logits, (draws, 1)), rows(draws, top_p=top_p), np.zeros(draws, np.int32))
+        seen = np.bincount(np.asarray(tokens), minlength=v)[order]
+        assert seen[count:].sum() == 0
+        expected = draws * mass[:count] / mass[:count].sum()
+        rare = expected < 5
+        observed, expected = (np.append(x[:count][~rare], x[:count][rare].sum()) for x in (seen, expected))
+        held = expected > 0
+        statistic = float(((observed - expected)[held] ** 2 / expected[held]).sum())
+        assert statistic < held.sum() + 5 * np.sqrt(2 * held.sum()), (top_p, statistic)
+
+
+def test_equally_likely_tokens_are_in_the_nucleus_together() -> None:
+    logits = np.log(np.array([0.4, 0.2, 0.2, 0.2], np.float32))
+    tokens, _ = jax.jit(sample)(np.tile(logits, (500, 1)), rows(500, top_p=0.5), np.zeros(500, np.int32))
+    assert set(np.asarray(tokens).tolist()) == {0, 1, 2, 3}
+    tokens, _ = jax.jit(sample)(np.tile(logits, (500, 1)), rows(500, top_p=0.39), np.zeros(500, np.int32))
+    assert set(np.asarray(tokens).tolist()) == {0}
 
 
 def test_pick_follows_the_running_sum() -> None:
-    weights = np.array([[0, 1, 0, 3, 0, 4, 0]], np.float32)
+    weights = jnp.asarray([[[0, 1, 0], [3, 0, 4], [0, 0, 0]]], jnp.float32)
     for u, wanted in ((0.0, 1), (0.12, 1), (0.13, 3), (0.49, 3), (0.51, 5), (0.9999999, 5)):
-        assert int(pick(jnp.asarray(weights), jnp.array([u], jnp.float32))[0]) == wanted
+        index, weight = pick(weights, weights.sum(axis=2), jnp.zeros(1), jnp.array([u], jnp.float32))
+        assert (int(index[0]), float(weight[0])) == (wanted, float(weights.reshape(-1)[wanted]))
+    above = jnp.where(weights > 1, weights, 0)
+    for u, wanted in ((0.0, 3), (0.42, 3), (0.43, 5)):
+        index, _ = pick(weights, above.sum(axis=2), jnp.ones(1), jnp.array([u], jnp.float32))
+        assert int(index[0]) == wanted
+
+
+@pytest.mark.parametrize("v", [1, 7, 400, 1000, 262144 // 64])
+def test_the_most_likely_is_the_first_of_the_largest(v: int) -> None:
+    logits = np.random.default_rng(v).integers(-9, 9, (5, v)).astype(np.float32)
+    np.testing.assert_array_equal(most_likely(jnp.asarray(logits)), logits.argmax(axis=1))
 
 
 def test_frequencies_match_probabilities() -> None:
@@ -58,7 +85,9 @@ def test_keys_are_folded_from_seed_sample_and_position() -> None:
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(5), 2), 11)
     zero = np.zeros(1, np.uint32)
     given = Rows(np.ones(1, np.float32), np.ones(1, np.float32), zero, zero + 5, zero + 2)
-    assert float(uniforms(given, jnp.array([11]))[0]) == float(jax.random.uniform(key))
+    assert float(uniforms(given, jnp.array([11]), jnp.int32(0))[0]) == float(jax.random.uniform(key))
+    again = jax.random.uniform(jax.random.fold_in(key, 3))
+    assert float(uniforms(given, jnp.array([11]), jnp.int32(3))[0]) == float(again)
 
 
 def test_greedy_and_drawn_rows_mix_and_logprobs_are_log_softmax() -> None:
