@@ -17,9 +17,9 @@ from jax.sharding import Mesh
 
 from models.attention.dispatch import Attention
 from models.config import AttentionName
-from models.contract import layer_of
 from models.families.table import rows
 from models.layer import KV, Layer, rms_norm
+from models.quant.contract import layer_of
 from models.quant.weight import Quantized, plain, product
 from models.spec import DecoderSpec, period
 

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from models.attention.exact import rotate
-from models.contract import contract
 from models.experts import mix, route
 from models.leaf import Leaf, equation
+from models.quant.contract import contract
 from models.quant.weight import Quantized, plain, product
 from models.spec import LayerSpec
 
