@@ -49,7 +49,7 @@ KEYS = {
     "save_interval": "checkpoint_every", "eval_interval": "validate_every", "log_interval": "log_every",
     "serve.batch_size": "slots", "serve.batch": "slots", "serve.concurrency": "slots",
     "hardware.tp": "mesh", "hardware.fsdp": "mesh", "hardware.data": "mesh", "hardware.gpus": "devices",
-    "top_k": "", "min_p": "", "dropout": "", "lora_dropout": "", "optimizer": "", "gradient_accumulation_steps": "",
+    "top_k": "", "min_p": "", "dropout": "", "lora_dropout": "", "optimizer": "",
 }  # fmt: skip
 """What other tools call a key (of a section, where its name stands before it) -> ours; "": we have none."""
 SHORT = {
