@@ -7,10 +7,12 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
+from jax.experimental import topologies
 from jax.experimental.mesh_utils import create_device_mesh
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from common.errors import UserError
+from common.machine.chips import Slice
 from common.progress import log
 from models.config import HardwareConfig
 from models.leaf import Leaf, lora_axes
@@ -66,6 +68,18 @@ def laid_out(shape: Sequence[int], devices: list[Any]) -> Mesh:
         log("mesh: these devices fill no box of the slice, they stand as JAX lists them")
         placed = np.asarray(devices).reshape(shape)
     return Mesh(placed, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def slice_devices(slice_: Slice) -> list[Any]:
+    """The devices of a slice that is not here, for the compiler of libtpu (extra `aot`), in a process with the slice's
+    environment. Raises UserError where libtpu is not installed."""
+    # A slice of one chip is a part of a host, which libtpu has to be told.
+    part = {"chips_per_host_bounds": [1, 1, 1]} if slice_.chips == 1 else {}
+    try:
+        return list(topologies.get_topology_desc(platform="tpu", topology_name=slice_.topology, **part).devices)
+    except RuntimeError as error:
+        what = f"the TPU compiler cannot be asked: {str(error).splitlines()[0]}"
+        raise UserError(what, fix="install it beside tapeout: pip install libtpu") from error
 
 
 def fill_a_box(devices: Sequence[Any]) -> bool:

@@ -13,6 +13,7 @@ from common.progress import log
 from pipeline.cli import baseline as baseline_command
 from pipeline.cli import bench as bench_command
 from pipeline.cli import inspect as inspect_command
+from pipeline.cli import plan as plan_command
 from pipeline.cli import show as show_command
 from pipeline.cli import stages as stage_commands
 from pipeline.cli.commands import run_recipe
@@ -147,6 +148,7 @@ for name, stage in (
 
 app.command("show")(show_command.show)
 app.command("inspect")(inspect_command.inspect)
+app.command("plan")(plan_command.plan)
 app.add_typer(baseline_command.app, name="baseline")
 app.add_typer(bench_command.app, name="bench")
 
