@@ -63,6 +63,6 @@ def show_plan(
         about = {key: sizes[key] for key in ("parameters", "files")}
         print(json.dumps({"recipe": recipe.name, **about, **{stage.name: stage.as_json() for stage in stages}}))
     else:
-        print(f"{recipe.name}: {sizes['parameters'] / 1e9:.2f} B parameters, {sizes['files'] / 1e9:.1f} GB of files")
+        print(f"{recipe.name}: {sizes['parameters']:,} parameters, {sizes['files'] / 1e9:.3g} GB of files")
         print("\n".join(blocks(stages, sizes["parameters"], recipe.train.steps)))
     return 0 if all(stage.fits for stage in stages) else 1

@@ -18,7 +18,8 @@ def blocks(stages: list[Stage], parameters: int, steps: int | None) -> list[str]
     for stage in stages:
         chip = stage.slice.chip
         price = f"${stage.price.usd:,.2f} an hour ({stage.price.source})"
-        lines.append(f"{stage.name} on {stage.slice.name}: {stage.slice.chips} chips of {chip.memory:g} GiB, {price}")
+        chips = "chip" if stage.slice.chips == 1 else "chips"
+        lines.append(f"{stage.name} on {stage.slice.name}: {stage.slice.chips} {chips} of {chip.memory:g} GiB, {price}")
         lines += (f"  {name:<9}{what}" for name, what in _facts(stage, parameters, steps))
     return [*lines, *HOW] if any(stage.figures for stage in stages) else lines
 
@@ -39,8 +40,8 @@ def _memory(stage: Stage) -> str:
     left = f"{room - needed:.1f} left" if stage.fits else f"{needed - room:.1f} TOO MUCH"
     if stage.figures is None:
         left = "activations and caches: --compile asks the compiler" if stage.fits else left
-        return f"{needed:.1f} GiB of weights a chip, {room:.1f} to use; {left}"
-    return f"{needed:.1f} GiB a chip, {room:.1f} to use: {'fits, ' if stage.fits else 'does not fit, '}{left}"
+        return f"{needed:.3g} GiB of weights a chip, {room:.1f} to use; {left}"
+    return f"{needed:.3g} GiB a chip, {room:.1f} to use: {'fits, ' if stage.fits else 'does not fit, '}{left}"
 
 
 def _training(stage: Stage, parameters: int, steps: int | None) -> Iterator[tuple[str, str]]:

@@ -27,7 +27,10 @@ def test_from_a_configuration_alone(small: Path, large: Path, tapeout: Tapeout) 
     model = ("--set", f"model.path={large}", "--set", "model.dtype=bfloat16", "--set", "serve.dtype=bfloat16")
     plan = tapeout("plan", small, "--on", "v5p-8", "--serve-on", "v6e-8", *model, "--set", "train.batch_size=4")
     assert plan.returncode == 0, plan.stderr
-    assert "train on v5p-8: 4 chips of 95 GiB, $16.80 an hour" in plan.stdout and "30.70 B parameters" in plan.stdout
+    assert (
+        "train on v5p-8: 4 chips of 95 GiB, $16.80 an hour" in plan.stdout
+        and "30,697,345,340 parameters" in plan.stdout
+    )
     assert "mesh     fsdp 4" in plan.stdout and "14.3 GiB of weights a chip" in plan.stdout
     many = tapeout(
         "plan", small, "--on", "v5p-8", "--serve-on", "v5e-1", *model, "--set", "train.batch_size=4", "--json"
@@ -77,7 +80,7 @@ def test_time_and_money_are_arithmetic() -> None:
     train = stage("train", step=program(40, 1.5, 0.5), tokens=20_000)
     text = "\n".join(blocks([train], 10**9, 3600))
     assert "2.00 s of 20,000 tokens (1.50 computing + 0.50 between chips): 10,000 tokens/s" in text
-    assert "3,600 steps: 2 h 0 min, $72.00" in text and "40.0 GiB a chip, 87.4 to use: fits, 47.4 left" in text
+    assert "3,600 steps: 2 h 0 min, $72.00" in text and "40 GiB a chip, 87.4 to use: fits, 47.4 left" in text
     assert f"MFU {4e9 * 20_000 / (2 * 4 * 459e12):.0%}" in text
     assert "every 1,000 steps: 33.3 min, $20.00" in "\n".join(blocks([train], 10**9, None))
     serve = stage(
