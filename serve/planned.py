@@ -16,7 +16,7 @@ from models.folder.abstract import abstract_decoder
 from models.folder.opened import ModelFolder
 from models.mesh import laid_out, serving_tp, slice_devices
 from serve.config import ServeConfig
-from serve.engine.definitions import Definitions
+from serve.engine.definitions import Definitions, steps_of
 
 
 def planned(job: dict[str, Any]) -> dict[str, Any]:
@@ -28,7 +28,8 @@ def planned(job: dict[str, Any]) -> dict[str, Any]:
     tp, _ = serving_tp(config.tp, config.replicate, spec, len(devices))
     mesh = laid_out([1, 1, tp], devices[:tp])
     decoder = abstract_decoder(spec, config.dtype, False, mesh, config.weights, config.attention)
-    programs = Definitions(decoder, config.slots, config.max_length, config.decode_steps, frozenset({1}))
+    steps = steps_of(config.decode_steps, decoder.attention.platform)
+    programs = Definitions(decoder, config.slots, config.max_length, steps, frozenset({1}))
     start = time.monotonic()
     decode = estimate(programs.lower_decode().compile(), slice_.chip)
     prefill = estimate(programs.lower_prefill(config.max_length).compile(), slice_.chip)
@@ -36,8 +37,8 @@ def planned(job: dict[str, Any]) -> dict[str, Any]:
         "decode": dataclasses.asdict(decode),
         "prefill": dataclasses.asdict(prefill),
         "slots": config.slots,
-        "steps": config.decode_steps,
-        "tokens": config.slots * config.decode_steps,
+        "steps": steps,
+        "tokens": config.slots * steps,
         "prompt": config.max_length,
         "compiled": time.monotonic() - start,
     }

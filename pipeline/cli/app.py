@@ -1,5 +1,6 @@
 """The command line: `tapeout` and `python -m tapeout`. Reads arguments; the work is in commands.py and alone.py."""
 
+import importlib.metadata
 import json
 import sys
 from pathlib import Path
@@ -27,11 +28,23 @@ from pipeline.run.graph import STAGES
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Fine-tune, serve, simulate and score a model: one YAML recipe, one command.",
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"tapeout {importlib.metadata.version('tapeout')}")
+        raise typer.Exit
+
+
+_VERSION = typer.Option("--version", callback=_version, is_eager=True, help="Print the version")
+
+
+@app.callback()
+def tapeout(version: Annotated[bool, _VERSION] = False) -> None:
+    """Fine-tune, serve, simulate and score a model: one YAML recipe, one command."""
 
 
 @app.command()
