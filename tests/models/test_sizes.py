@@ -7,13 +7,15 @@ import sys
 
 from benchmarks.shapes import published
 from models.folder.sizes import sizes_of, weight_bytes
+from models.quant.layout import Mode
 from tests.pipeline.conftest import ASSETS, REPO
 
+WEIGHTS: tuple[Mode | None, ...] = (None, "int8", "int4")
 CASES = [
     (name, sizes, weights)
     for name in ("gemma4-31b", "qwen3-32b", "llama3.1-8b")
     for sizes in ({}, {"fsdp": 4}, {"tp": 4}, {"data": 2, "fsdp": 2, "tp": 2})
-    for weights in (None, "int8", "int4")
+    for weights in WEIGHTS
 ]
 HELD = """
 import json, math, sys
