@@ -16,19 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from jax.experimental import topologies
 from jax.sharding import Mesh
 
 from benchmarks.shapes import published
-from common.machine.chips import Slice, slice_of
+from common.machine.chips import slice_of
 from common.machine.estimate import Estimate, estimate
 from models.folder.abstract import abstract_decoder
-from models.mesh import laid_out
+from models.mesh import laid_out, slice_devices
 from models.quant.layout import Mode
 from serve.engine.definitions import Definitions
-from train.abstract import abstract_step
+from train.abstract import abstract_step, head_chunks
 from train.config import LoraConfig, TrainConfig
-from train.head import chunk_of
 
 REPO = Path(__file__).resolve().parents[1]
 STEPS = 8
@@ -73,18 +71,14 @@ class Case:
     @property
     def devices(self) -> Mesh:
         slice_ = slice_of(self.slice)
-        topology = topologies.get_topology_desc(platform="tpu", topology_name=slice_.topology, **_single(slice_))
         shape = [1, *self.mesh] if self.kind == "train" else [1, 1, slice_.chips]
-        return laid_out(shape, list(topology.devices))
+        return laid_out(shape, slice_devices(slice_))
 
     @property
     def open_turns(self) -> int:
-        """Chunks of positions that the loss head takes where every token is supervised: the one loop without an end
-        that is known before."""
         if self.kind != "train":
             return 1
-        chunk = chunk_of(self.devices, "tpu", published(self.model).vocab)
-        return -(-self.rows * self.length // (self.mesh[0] * chunk))
+        return head_chunks(self.devices, published(self.model).vocab, (self.rows, self.length))
 
     def measure(self, layers: int | None = None) -> tuple[Estimate, float]:
         """The compiler's answer, and the seconds it took; in this process, which it may abort."""
@@ -93,11 +87,6 @@ class Case:
         compiled = lowered.compile()
         seconds = time.monotonic() - start
         return estimate(compiled, slice_of(self.slice).chip, self.open_turns), seconds
-
-
-def _single(slice_: Slice) -> dict[str, Any]:
-    """A slice of one chip is a part of a host, which libtpu has to be told."""
-    return {"chips_per_host_bounds": [1, 1, 1]} if slice_.chips == 1 else {}
 
 
 def _cases() -> dict[str, Case]:
@@ -136,11 +125,7 @@ def environment(slice_: str) -> dict[str, str]:
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(REPO), *filter(None, [os.environ.get("PYTHONPATH")])]),
-        "JAX_PLATFORMS": "cpu",
-        "TPU_SKIP_MDS_QUERY": "1",
-        "TPU_WORKER_HOSTNAMES": "localhost",
-        "TPU_ACCELERATOR_TYPE": slice_,
-        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+        **slice_of(slice_).environment,
     }
 
 

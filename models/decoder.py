@@ -17,10 +17,10 @@ from jax.sharding import Mesh
 
 from models.attention.dispatch import Attention
 from models.config import AttentionName
-from models.contract import layer_of
 from models.families.table import rows
 from models.layer import KV, POLICIES, Layer, Remat, rms_norm
 from models.mesh import by_rows
+from models.quant.contract import layer_of
 from models.quant.weight import Quantized, plain, product
 from models.spec import DecoderSpec, period
 

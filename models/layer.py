@@ -13,10 +13,10 @@ from jax.sharding import Mesh
 
 from models.attention.exact import rotate
 from models.attention.kernels import KEPT
-from models.contract import contract
 from models.experts import mix, route
 from models.leaf import Leaf, equation
 from models.mesh import whole
+from models.quant.contract import contract
 from models.quant.weight import Quantized, plain, product
 from models.spec import LayerSpec
 

@@ -7,10 +7,12 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
+from jax.experimental import topologies
 from jax.experimental.mesh_utils import create_device_mesh
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from common.errors import UserError
+from common.machine.chips import Slice
 from common.progress import log
 from models.config import HardwareConfig
 from models.leaf import Leaf, lora_axes
@@ -32,22 +34,29 @@ def make_mesh(hardware: HardwareConfig, spec: DecoderSpec | None = None, batch_s
     sizes that are not those of the devices or do not divide the model.
     """
     devices = jax.devices()
+    sizes, why = mesh_sizes(hardware, len(devices), spec, batch_size)
+    if why and len(devices) > 1:
+        log(f"mesh: {_spelled(sizes)} ({why})")
+    return laid_out([sizes.get(axis, 1) for axis in AXES], devices)
+
+
+def mesh_sizes(
+    hardware: HardwareConfig, devices: int, spec: DecoderSpec | None = None, batch_size: int | None = None
+) -> tuple[dict[str, int], str]:
+    """`make_mesh`'s sizes of so many devices, and why these where it was left to us. Raises UserError as it does."""
     if hardware.mesh == "auto":
-        sizes, why = auto_mesh(len(devices), hardware.replicate, spec, batch_size)
-        if len(devices) > 1:
-            log(f"mesh: {_spelled(sizes)} ({why})")
+        sizes, why = auto_mesh(devices, hardware.replicate, spec, batch_size)
     else:
-        sizes = {str(axis): size for axis, size in hardware.mesh.items()}
-    shape = [sizes.get(axis, 1) for axis in AXES]
-    if math.prod(shape) != len(devices) or min(shape) < 1:
+        sizes, why = {str(axis): size for axis, size in hardware.mesh.items()}, ""
+    if math.prod(sizes.values()) != devices:
         raise UserError(
-            f"the mesh {_spelled(sizes)} has {math.prod(shape)} places, but there are {len(devices)} devices",
+            f"the mesh {_spelled(sizes)} has {math.prod(sizes.values())} places, but there are {devices} devices",
             where="hardware.mesh",
             fix="make the product equal, or write `mesh: auto`",
         )
     if spec is not None:
         check_tp(spec, sizes.get("tp", 1), hardware.replicate)
-    return laid_out(shape, devices)
+    return sizes, why
 
 
 def laid_out(shape: Sequence[int], devices: list[Any]) -> Mesh:
@@ -59,6 +68,18 @@ def laid_out(shape: Sequence[int], devices: list[Any]) -> Mesh:
         log("mesh: these devices fill no box of the slice, they stand as JAX lists them")
         placed = np.asarray(devices).reshape(shape)
     return Mesh(placed, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def slice_devices(slice_: Slice) -> list[Any]:
+    """The devices of a slice that is not here, for the compiler of libtpu (extra `aot`), in a process with the slice's
+    environment. Raises UserError where libtpu is not installed."""
+    # A slice of one chip is a part of a host, which libtpu has to be told.
+    part = {"chips_per_host_bounds": [1, 1, 1]} if slice_.chips == 1 else {}
+    try:
+        return list(topologies.get_topology_desc(platform="tpu", topology_name=slice_.topology, **part).devices)
+    except RuntimeError as error:
+        what = f"the TPU compiler cannot be asked: {str(error).splitlines()[0]}"
+        raise UserError(what, fix="install it beside tapeout: pip install libtpu") from error
 
 
 def fill_a_box(devices: Sequence[Any]) -> bool:
@@ -75,15 +96,21 @@ def serving_mesh(tp: int | Literal["auto"], replicate: str, spec: DecoderSpec) -
     """A mesh that spreads heads over the first `tp` devices, or as many as are valid; None: one device. Raises
     UserError for more than there are."""
     devices = jax.devices()
-    if tp == "auto":
-        tp = max(_valid(spec, replicate, len(devices)))
-        if tp < len(devices):
-            log(f"tp = {tp} is the most that this model's sizes allow: {len(devices) - tp} devices stay idle")
-    if tp > len(devices):
-        what = f"tp = {tp}, but there are {len(devices)} devices"
-        raise UserError(what, where="serve.tp", fix=f"write at most {len(devices)}, or auto")
-    check_tp(spec, tp, replicate, "serve")
+    tp, idle = serving_tp(tp, replicate, spec, len(devices))
+    if idle:
+        log(f"tp = {tp} is the most that this model's sizes allow: {idle} devices stay idle")
     return None if tp == 1 else laid_out([1, 1, tp], devices[:tp])
+
+
+def serving_tp(tp: int | Literal["auto"], replicate: str, spec: DecoderSpec, devices: int) -> tuple[int, int]:
+    """`serving_mesh`'s tp of so many devices, and how many stay idle though all were asked for. Raises UserError as it
+    does."""
+    asked = max(_valid(spec, replicate, devices)) if tp == "auto" else tp
+    if asked > devices:
+        what = f"tp = {asked}, but there are {devices} devices"
+        raise UserError(what, where="serve.tp", fix=f"write at most {devices}, or auto")
+    check_tp(spec, asked, replicate, "serve")
+    return asked, devices - asked if tp == "auto" else 0
 
 
 def _spelled(sizes: Mapping[str, int]) -> str:

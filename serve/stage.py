@@ -27,15 +27,13 @@ from serve.api.jobs import Hub
 from serve.api.prompts import Model
 from serve.config import ServeConfig, ServeInputs
 from serve.engine.cache import spreads
-from serve.engine.definitions import Definitions
+from serve.engine.definitions import Definitions, steps_of
 from serve.engine.engine import Engine
 from serve.engine.metrics import Metrics
 from serve.engine.programs import Programs
 from serve.engine.scheduler import Scheduler
 
 ENDPOINT = "endpoint.json"
-STEPS = 8
-"""In one dispatch to an accelerator, where each is dear; on CPU the loop around them is dearer."""
 CPU_PREFILL_TOKENS = 512
 """Of the prompts that run between two dispatches on CPU, where each token is time that running samples wait for."""
 PREFILL_LENGTHS = 2
@@ -101,7 +99,7 @@ def build_engine(
         log(f"serve.slots = {config.slots} does not divide over the devices: {copies} hold the same keys and values")
     ends = eos_ids(folder, tokenizer)
     on_cpu = decoder.attention.platform == "cpu"
-    steps = config.decode_steps if config.decode_steps != "auto" else 1 if on_cpu else STEPS
+    steps = steps_of(config.decode_steps, decoder.attention.platform)
     programs = Programs(Definitions(decoder, config.slots, config.max_length, steps, ends))
     scheduler = Scheduler(config.slots, CPU_PREFILL_TOKENS if on_cpu else PREFILL_LENGTHS * config.max_length)
     engine = Engine(programs, scheduler, max_waiting=config.max_waiting, metrics=Metrics(), deliver=lambda events: None)

@@ -14,6 +14,7 @@ from models.folder.abstract import abstract_decoder
 from models.mesh import batch_sharding
 from models.spec import DecoderSpec
 from train.config import TrainConfig
+from train.head import chunk_of
 from train.step import Trainer, compile_step, make_trainer
 
 
@@ -67,3 +68,10 @@ def abstract_step(
     return AbstractStep(
         trainer, trained, opt_state, frozen, {"tokens": ids, "segments": ids, "positions": ids, "mask": mask}
     )
+
+
+def head_chunks(mesh: Mesh, vocab: int, batch: tuple[int, int]) -> int:
+    """How often the loss head's loop turns on TPU over batches [b t] of this shape, where every token is supervised:
+    the one loop of the step whose end is not known before."""
+    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    return -(-batch[0] * batch[1] // (ways * chunk_of(mesh, "tpu", vocab)))

@@ -58,10 +58,21 @@ class Slice:
         """As libtpu names it: `v6e:2x4`."""
         return f"{self.kind}:{SLICES[self.kind][self.chips]}"
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of a process that compiles for it where it is not: nobody is asked for its metadata."""
+        return {
+            "JAX_PLATFORMS": "cpu",
+            "TPU_SKIP_MDS_QUERY": "1",
+            "TPU_WORKER_HOSTNAMES": "localhost",
+            "TPU_ACCELERATOR_TYPE": self.name,
+            "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+        }
+
 
 def slice_of(name: str) -> Slice:
     """Raises UserError for a name that is not that of a slice."""
     known = [f"{kind}-{n * CORES.get(kind, 1)}" for kind, sizes in SLICES.items() for n in sizes]
     if name not in known:
-        raise UserError(f"no TPU slice {name!r} is known", where="slice", fix=f"known: {known}")
+        raise UserError(f"no TPU slice {name!r} is known", fix=f"known: {', '.join(known)}")
     return Slice(name)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from models.contract import contract
+from models.quant.contract import contract
 from models.spec import LayerSpec, Rope
 
 MASKED = -1e30

@@ -1,5 +1,6 @@
 """The command line: `tapeout` and `python -m tapeout`. Reads arguments; the work is in commands.py and alone.py."""
 
+import importlib.metadata
 import json
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from common.progress import log
 from pipeline.cli import baseline as baseline_command
 from pipeline.cli import bench as bench_command
 from pipeline.cli import inspect as inspect_command
+from pipeline.cli import plan as plan_command
 from pipeline.cli import show as show_command
 from pipeline.cli import stages as stage_commands
 from pipeline.cli.commands import run_recipe
@@ -26,11 +28,23 @@ from pipeline.run.graph import STAGES
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Fine-tune, serve, simulate and score a model: one YAML recipe, one command.",
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"tapeout {importlib.metadata.version('tapeout')}")
+        raise typer.Exit
+
+
+_VERSION = typer.Option("--version", callback=_version, is_eager=True, help="Print the version")
+
+
+@app.callback()
+def tapeout(version: Annotated[bool, _VERSION] = False) -> None:
+    """Fine-tune, serve, simulate and score a model: one YAML recipe, one command."""
 
 
 @app.command()
@@ -147,6 +161,7 @@ for name, stage in (
 
 app.command("show")(show_command.show)
 app.command("inspect")(inspect_command.inspect)
+app.command("plan")(plan_command.plan)
 app.add_typer(baseline_command.app, name="baseline")
 app.add_typer(bench_command.app, name="bench")
 

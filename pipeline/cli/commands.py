@@ -85,7 +85,7 @@ def run_recipe(opened: RecipeRun, first: str = STAGES[0], last: str = STAGES[-1]
         everything.sort(key=lambda result: steps.index(result.step))
         verdict = _gate(opened, wanted, everything)
         report = write_report(opened.recipe, opened.root, everything, verdict)
-    print_closing(results, everything, verdict, report)
+    print_closing(results, everything, verdict, report, opened.called)
     return 0 if verdict is None or verdict.passed else 1
 
 

@@ -3,39 +3,17 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.run.figures import at_a_glance
 from pipeline.run.gate import Judgement
 from pipeline.run.runner import Result
 
-FIGURES: dict[str, tuple[str, ...]] = {
-    "data": ("rows", "kept", "packed_rows", "tokens", "supervised", "efficiency"),
-    "train": ("steps", "loss", "validation_loss", "tokens_per_second", "trained_parameters"),
-    "convert": ("merged", "missing", "bytes"),
-    "serve": ("load_seconds", "warmup_seconds", "probes", "slots"),
-    "eval": ("pass@1", "pass@5", "problems", "samples", "generated_tokens"),
-}
-"""Which of a stage's metrics a person wants at a glance, in this order, as far as the stage reports them."""
-_SHOWN = 4
-
-
-def shown(value: Any) -> str:
-    """A figure for people: four digits, thousands apart."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value)
-    if isinstance(value, int) or abs(value) >= 10_000:
-        return f"{value:,.0f}"
-    return f"{value:.4g}"
-
-
-def key_figures(result: Result) -> dict[str, Any]:
-    """The first few of the stage's figures that are there."""
-    known = {name: result.metrics.get(name) for name in FIGURES[result.step.stage]}
-    return {name: value for name, value in list(known.items()) if value is not None and not isinstance(value, dict)}
+MODEL = "model"
+"""The merged model's folder in what convert leaves."""
 
 
 def scores(results: Sequence[Result]) -> dict[str, dict[str, float]]:
@@ -49,15 +27,15 @@ def scores(results: Sequence[Result]) -> dict[str, dict[str, float]]:
 
 
 def print_closing(
-    done: Sequence[Result], everything: Sequence[Result], verdict: Judgement | None, report: Path
+    done: Sequence[Result], everything: Sequence[Result], verdict: Judgement | None, report: Path, called: str
 ) -> None:
-    """To standard error; colours only on a terminal. `done` are this run's stages, `everything` adds earlier ones."""
+    """To standard error; colours only on a terminal. `done` are this run's stages, `everything` adds earlier ones;
+    `called` is the recipe as it was named on the command line."""
     console = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 160)
     stages = Table("stage", "seconds", "key figures", box=SIMPLE_HEAD if console.is_terminal else None, pad_edge=False)
     stages.columns[1].justify = "right"
     for result in done:
-        figures = [f"{name} {shown(value)}" for name, value in list(key_figures(result).items())[:_SHOWN]]
-        stages.add_row(result.step.name, "kept" if result.kept else f"{result.seconds:.1f}", ", ".join(figures))
+        stages.add_row(result.step.name, "kept" if result.kept else f"{result.seconds:.1f}", at_a_glance(result))
     console.print()
     console.print(stages)
     found = scores(everything)
@@ -68,6 +46,10 @@ def print_closing(
         console.print()
         console.print(verdict.text, style="green" if verdict.passed else "bold red", markup=False)
     console.print()
+    for result in everything:
+        if result.step.stage == "convert":
+            console.print(f"model:  {result.step.final / MODEL}", markup=False, soft_wrap=True)
+            console.print(f"serve:  tapeout serve {called} --port 8000", markup=False, soft_wrap=True)
     console.print(f"report: {report}", markup=False, soft_wrap=True)
 
 

@@ -15,8 +15,9 @@ from markupsafe import Markup
 from common.files import read_json, write_text
 from pipeline.recipe.schema import Recipe, resolved_yaml
 from pipeline.report.chart import Line, line_chart
-from pipeline.report.closing import key_figures, scores, shown
+from pipeline.report.closing import scores
 from pipeline.report.data import data_section, problems
+from pipeline.run.figures import key_figures, shown
 from pipeline.run.gate import Judgement
 from pipeline.run.graph import compared_rows
 from pipeline.run.records import RECORD

@@ -23,6 +23,7 @@ from pipeline.recipe.source import Source
 from pipeline.run import checks
 from pipeline.run.attempts import JOB
 from pipeline.run.fetching import is_remote_rows, local_folder, local_rows
+from pipeline.run.figures import at_a_glance
 from pipeline.run.graph import CONFIGS, INPUTS, KNOWN, Step, identity_of, reads_weights
 from pipeline.run.inputs import check_apart, check_benchmark
 from pipeline.run.records import RECORD, check_if_ours, check_result, identity, read_record
@@ -115,8 +116,8 @@ def run_alone(step: Step, hardware: HardwareConfig, debug: bool) -> int:
     checks.check_writable(final.parent)
     with locked(final.with_name(f".{final.name}.lock"), LOCK_PATIENCE_S):
         _is_kept(step)  # or another has put something there meanwhile
-        Runner(final.parent, env, Digests()).run([step])
-    log(f"{step.name}: done ({final})")
+        (result,) = Runner(final.parent, env, Digests()).run([step])
+    log(f"{step.name}: done ({final}): {at_a_glance(result)}")
     return 0
 
 

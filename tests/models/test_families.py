@@ -133,7 +133,7 @@ def test_prefill_and_decode_equal_the_whole_sequence(case: Callable[[str], Case]
     np.testing.assert_allclose(decoder.logits(hidden), made.logits, atol=CLOSE)
     for slot, length in enumerate(lengths):
         one = jax.tree.map(lambda a, slot=slot: a[slot : slot + 1], kv)
-        layers = serving.place(layers, one, jnp.array([slot, length], jnp.int32), BLOCK)
+        layers = serving.place(decoder, layers, one, jnp.array([slot, length], jnp.int32), BLOCK)
     step = jax.jit(lambda state, *rest: serving.decode(nnx.merge(graph, state), *rest))
     for start in range(0, LENGTH - int(lengths.max()), BLOCK):
         began, block = jnp.asarray(lengths + start), serving.empty_block(decoder, 2, BLOCK)
@@ -142,7 +142,7 @@ def test_prefill_and_decode_equal_the_whole_sequence(case: Callable[[str], Case]
             logits, block = step(state, made.tokens[[0, 1], at], at, layers, block, began, i)
             fits = lengths + start + i < LENGTH
             np.testing.assert_allclose(logits[fits], made.logits[[0, 1], at][fits], atol=CLOSE)
-        layers = serving.flush(layers, block, began)
+        layers = serving.flush(decoder, layers, block, began)
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -156,6 +156,7 @@ def test_every_command_with_flags(small: Path, tmp_path: Path, entry: Path, log:
     assert "rank: 2" in tapeout("check", small, "--set", "train.lora.rank=2")
     assert "quickstart" in tapeout("recipes") and json.loads(tapeout("schema"))["title"] == "Recipe"
     tapeout("copy", "quickstart", "mine.yaml", "--debug")
+    assert "fsdp 1" in tapeout("plan", small, "--on", "v5e-1", "--serve-on", "v6e-1", "--price", "2")
     tapeout("run", small, "--from", "data", "--to", "data", "--runs", "other", "--set", "data.compile_check=drop")
     rows = ("--model", MODEL, "--input", "rows.jsonl", "--set", "max_length=256")
     tapeout("data", *rows, "--out", "shards", "--set", "packing=none", "--set", "compile_check=drop", "--debug")

@@ -230,7 +230,7 @@ def test_suggestions_fit(tmp_path: Path, assignment: str, meant: str):
     assert f"did you mean {meant}?" in problems(written(tmp_path, MINIMAL), assignment)
 
 
-@pytest.mark.parametrize("assignment", ["eval.top_k=1", "train.lora.dropout=1", "train.gradient_accumulation_steps=4"])
+@pytest.mark.parametrize("assignment", ["eval.top_k=1", "train.lora.dropout=1", "train.optimizer=lion"])
 def test_what_there_is_not_gets_no_suggestion(tmp_path: Path, assignment: str):
     said = problems(written(tmp_path, MINIMAL), assignment)
     assert "did you mean" not in said and "valid here" in said

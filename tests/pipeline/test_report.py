@@ -10,8 +10,9 @@ import pytest
 from common.digests.known import Digests
 from pipeline.recipe.schema import Recipe, load_recipe
 from pipeline.report.chart import Line, line_chart, ticks
-from pipeline.report.closing import key_figures, print_closing, scores, shown
+from pipeline.report.closing import print_closing, scores
 from pipeline.report.page import write_report
+from pipeline.run.figures import key_figures, shown
 from pipeline.run.gate import Judgement
 from pipeline.run.graph import Step, plan
 from pipeline.run.records import write_record
@@ -130,8 +131,9 @@ def test_a_part_of_a_run_has_a_report(run: tuple[Recipe, list[Result]], tmp_path
 
 def test_the_closing_table_is_plain_text(run: tuple[Recipe, list[Result]], capsys: pytest.CaptureFixture[str]):
     _, results = run
-    print_closing(results, results, VERDICT, Path("runs/small/report.html"))
+    print_closing(results, results, VERDICT, Path("runs/small/report.html"), "small.yaml")
     rows = [row.rstrip() for row in capsys.readouterr().err.splitlines()]
+    merged = next(result.step.final for result in results if result.step.name == "convert")
     assert rows == [
         "",
         "stage      seconds  key figures",
@@ -149,6 +151,8 @@ def test_the_closing_table_is_plain_text(run: tuple[Recipe, list[Result]], capsy
         "gate: passed",
         "  pass@1 0.750",
         "",
+        f"model:  {merged / 'model'}",
+        "serve:  tapeout serve small.yaml --port 8000",
         "report: runs/small/report.html",
     ]
 

@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 from pydantic import ValidationError
 
-from benchmarks.lowering import gemma4_31b
+from benchmarks.shapes import published
 from models.adapters.lora import add_lora
 from models.config import HardwareConfig
 from models.folder.load import load_decoder
@@ -99,7 +99,7 @@ def test_chunks_of_logits_give_the_loss_and_gradients_of_whole_ones(base: Path, 
 
 
 def test_no_program_holds_more_logits_than_the_limit() -> None:
-    spec = gemma4_31b(6)
+    spec = published("gemma4-31b", 6)
     program = abstract_step(spec, TrainConfig(), make_mesh(HardwareConfig()), (1, 2048)).lower().as_text()
     assert 4 * 2048 * spec.vocab > LOGITS_BYTES
     shapes = re.findall(rf"tensor<([0-9x]*{spec.vocab})xf32>", program)

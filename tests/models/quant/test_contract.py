@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models.contract import contract, layer_of
+from models.quant.contract import contract, layer_of
 from tests.shapes import operand_types
 
 EQUATIONS = {
