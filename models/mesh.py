@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.experimental import topologies
 from jax.experimental.mesh_utils import create_device_mesh
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from common.errors import UserError
 from common.machine.chips import Slice
@@ -179,7 +179,10 @@ def auto_mesh(
 
 
 def sharding_of(
-    mesh: Mesh, letters: Sequence[str], shape: tuple[int, ...], own: Iterable[tuple[str, str | None]] = ()
+    mesh: Mesh | AbstractMesh,
+    letters: Sequence[str],
+    shape: tuple[int, ...],
+    own: Iterable[tuple[str, str | None]] = (),
 ) -> NamedSharding:
     """Sharding of an array with these axes, by the rule or its `own`; an axis that does not divide is replicated.
 
@@ -200,7 +203,7 @@ def sharding_of(
     return NamedSharding(mesh, PartitionSpec(*names))
 
 
-def weight_sharding(mesh: Mesh, leaf: Leaf, shape: tuple[int, ...] | None = None) -> NamedSharding:
+def weight_sharding(mesh: Mesh | AbstractMesh, leaf: Leaf, shape: tuple[int, ...] | None = None) -> NamedSharding:
     """Sharding of a row's weight, or of an array of another shape (codes, scales) with its axes."""
     return sharding_of(mesh, leaf.letters, leaf.shape if shape is None else shape, leaf.use.sharding)
 

@@ -43,6 +43,8 @@ NUMBERS = (
     "high_freq_factor",
     "original_max_position_embeddings",
 )
+NEEDED = "rms_norm_eps"
+"""The number that transformers takes at its null, too, and fails over in the first norm."""
 SMALLEST = 1e-30
 """With its inverse, bounds between which powers and quotients stay in float32."""
 LARGEST = 1 << 31
@@ -72,10 +74,13 @@ def refuse(config: Mapping[str, Any], unsupported: Mapping[str, str]) -> None:
 
 
 def check_types(config: Mapping[str, Any], path: str = "") -> None:
-    """Raises UserError for the first value that has another type than its key asks for; null is a key left out."""
+    """Raises UserError for the first value that has another type than its key asks for; null is a key left out, but
+    for `NEEDED`."""
     for key, value in config.items():
         at, number = where(f"{path}{key}", value), isinstance(value, int | float) and not isinstance(value, bool)
         if value is None:
+            if key == NEEDED:
+                raise UserError("must be a positive number", where=at, fix="write it, or leave the key out")
             continue
         if key in WHOLE and not (number and isinstance(value, int) and abs(value) < LARGEST):
             raise UserError(f"must be a whole number below {LARGEST}", where=at)

@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import PartitionSpec
+from jax.sharding import AbstractMesh, PartitionSpec
 from safetensors.numpy import load_file, save_file
 
 from common.files import read_json, write_json
@@ -17,7 +17,7 @@ from models.config import HardwareConfig
 from models.families import TEXT, llama, read_spec, rows
 from models.folder.load import load_decoder
 from models.leaf import PRODUCT, Leaf, Row, equation, lora_shapes, peft_pair, target_like, to_hf
-from models.mesh import make_mesh, weight_sharding
+from models.mesh import AXES, make_mesh, weight_sharding
 from models.quant.layout import mode_of
 from models.spec import DecoderSpec
 from tests.models.adapters.test_lora import EQUATIONS
@@ -63,8 +63,8 @@ def test_all_of_a_projection_follows_from_its_row(folder: Path) -> None:
     assert equation(leaf) == stack.sub("mixer").equation == "btd,nhd->btnh"
     assert mode_of(leaf, "int8") == "int8"
     assert set(leaf.hf_names) <= known_products(decoder)
+    assert weight_sharding(AbstractMesh((1, 2, 2), AXES), leaf).spec == PartitionSpec(None, None, "tp", "fsdp")
     mesh = make_mesh(HardwareConfig())
-    assert weight_sharding(mesh, leaf).spec == PartitionSpec(None, None, "tp", "fsdp")
     add_lora(decoder, mesh, 2, 4.0, ["mixer"], 0)
     a, b = (half[...] for half in (stack.sub("mixer").w_lora_a, stack.sub("mixer").w_lora_b))
     assert (a.shape, b.shape) == lora_shapes(leaf, 2)

@@ -11,7 +11,7 @@ from models.quant.layout import Mode
 from tests.pipeline.conftest import ASSETS, REPO
 
 WEIGHTS: tuple[Mode | None, ...] = (None, "int8", "int4")
-CASES = [
+CASES: list[tuple[str, dict[str, int], Mode | None]] = [
     (name, sizes, weights)
     for name in ("gemma4-31b", "qwen3-32b", "llama3.1-8b")
     for sizes in ({}, {"fsdp": 4}, {"tp": 4}, {"data": 2, "fsdp": 2, "tp": 2})
