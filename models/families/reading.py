@@ -43,8 +43,6 @@ NUMBERS = (
     "high_freq_factor",
     "original_max_position_embeddings",
 )
-NEEDED = "rms_norm_eps"
-"""The number that transformers takes at its null, too, and fails over in the first norm."""
 SMALLEST = 1e-30
 """With its inverse, bounds between which powers and quotients stay in float32."""
 LARGEST = 1 << 31
@@ -74,13 +72,10 @@ def refuse(config: Mapping[str, Any], unsupported: Mapping[str, str]) -> None:
 
 
 def check_types(config: Mapping[str, Any], path: str = "") -> None:
-    """Raises UserError for the first value that has another type than its key asks for; null is a key left out, but
-    for `NEEDED`."""
+    """Raises UserError for the first value that has another type than its key asks for; null is a key left out."""
     for key, value in config.items():
         at, number = where(f"{path}{key}", value), isinstance(value, int | float) and not isinstance(value, bool)
         if value is None:
-            if key == NEEDED:
-                raise UserError("must be a positive number", where=at, fix="write it, or leave the key out")
             continue
         if key in WHOLE and not (number and isinstance(value, int) and abs(value) < LARGEST):
             raise UserError(f"must be a whole number below {LARGEST}", where=at)
@@ -156,8 +151,16 @@ def one_rope(config: Mapping[str, Any], head_dim: int, theta: float, positions: 
     return rope({"original_max_position_embeddings": positions, **parameters}, head_dim, key)
 
 
+def _no_nulls(numbers: Mapping[str, float | None], of: str) -> None:
+    """transformers, too, keeps the null of these keys, and fails over it where the number is used."""
+    for key, value in numbers.items():
+        if value is None:
+            raise UserError("must be a number, not null", where=f"{where(key, value)}{of}", fix="or leave the key out")
+
+
 def check(spec: DecoderSpec) -> DecoderSpec:
     """The spec, when its sizes can be. Raises UserError naming the key and the layer."""
+    _no_nulls({"rms_norm_eps": spec.norm_eps}, "")
     _positive({"vocab_size": spec.vocab, "hidden_size": spec.width, "num_hidden_layers": len(spec.layers)}.items(), "")
     if (own := spec.per_layer_input) is not None:
         _positive({"hidden_size_per_layer_input": own.dim, "vocab_size_per_layer_input": own.vocab}.items(), "")
@@ -183,6 +186,11 @@ def check(spec: DecoderSpec) -> DecoderSpec:
             if experts.top_k > experts.count:
                 raise UserError("are more than num_experts", where=where("top_k_experts", experts.top_k))
         _positive(sizes.items(), f" (layer {i})")
+        rope = layer.rope
+        numbers: dict[str, float | None] = {"rope_theta": rope.theta, "factor": rope.factor}
+        if rope.stretch is not None:
+            numbers |= {"low_freq_factor": rope.stretch.low, "high_freq_factor": rope.stretch.high}
+        _no_nulls(numbers, f" (layer {i})")
         if layer.heads % layer.kv_heads or layer.head_dim % 2:
             raise UserError(
                 "query heads must be a multiple of key heads, and head_dim even",
