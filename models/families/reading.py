@@ -155,12 +155,12 @@ def _no_nulls(numbers: Mapping[str, float | None], of: str) -> None:
     """transformers, too, keeps the null of these keys, and fails over it where the number is used."""
     for key, value in numbers.items():
         if value is None:
-            raise UserError("must be a number, not null", where=f"{where(key, value)}{of}", fix="or leave the key out")
+            raise UserError("must not be null", where=f"{where(key, value)}{of}", fix="or leave the key out")
 
 
 def check(spec: DecoderSpec) -> DecoderSpec:
     """The spec, when its sizes can be. Raises UserError naming the key and the layer."""
-    _no_nulls({"rms_norm_eps": spec.norm_eps}, "")
+    _no_nulls({"rms_norm_eps": spec.norm_eps, "tie_word_embeddings": spec.tied}, "")
     _positive({"vocab_size": spec.vocab, "hidden_size": spec.width, "num_hidden_layers": len(spec.layers)}.items(), "")
     if (own := spec.per_layer_input) is not None:
         _positive({"hidden_size_per_layer_input": own.dim, "vocab_size_per_layer_input": own.vocab}.items(), "")
