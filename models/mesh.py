@@ -248,7 +248,7 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
 
 
-def check_batch(mesh: Mesh, batch_size: int, accumulate: int = 1) -> None:
+def check_batch(mesh: Mesh | AbstractMesh, batch_size: int, accumulate: int = 1) -> None:
     """Raises UserError for a batch whose rows, or those of a micro batch, do not divide over the devices."""
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
     if batch_size // accumulate % ways:

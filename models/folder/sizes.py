@@ -19,16 +19,20 @@ from models.config import HardwareConfig
 from models.families import rows
 from models.folder.opened import ModelFolder
 from models.leaf import Leaf
-from models.mesh import AXES, mesh_sizes, serving_tp, weight_sharding
+from models.mesh import AXES, check_batch, mesh_sizes, serving_tp, weight_sharding
 from models.quant.layout import Mode, mode_of, shapes
 from models.spec import DecoderSpec
 
 BYTES = {"float32": 4, "bfloat16": 2}
 
 
+def _mesh(sizes: dict[str, int]) -> AbstractMesh:
+    return AbstractMesh(tuple(sizes.get(axis, 1) for axis in AXES), AXES)
+
+
 def weight_bytes(spec: DecoderSpec, sizes: dict[str, int], dtype: str, weights: Mode | None) -> int:
     """Of the weights on one device of a mesh, held as loading holds them."""
-    mesh = AbstractMesh(tuple(sizes.get(axis, 1) for axis in AXES), AXES)
+    mesh = _mesh(sizes)
 
     def held(leaf: Leaf, shape: tuple[int, ...], width: int) -> int:
         return width * math.prod(weight_sharding(mesh, leaf, shape).shard_shape(shape))
@@ -47,10 +51,7 @@ def weight_bytes(spec: DecoderSpec, sizes: dict[str, int], dtype: str, weights: 
 def _train(spec: DecoderSpec, asked: dict[str, Any]) -> dict[str, Any]:
     hardware = HardwareConfig.model_validate(asked["hardware"])
     sizes, why = mesh_sizes(hardware, asked["devices"], spec, asked["batch"])
-    ways = sizes.get("data", 1) * sizes.get("fsdp", 1)
-    if asked["batch"] % ways:
-        what = f"batch_size {asked['batch']} does not divide over data x fsdp = {ways} devices"
-        raise UserError(what, where="train.batch_size", fix=f"use a multiple of {ways}")
+    check_batch(_mesh(sizes), asked["batch"])
     return {"mesh": sizes, "why": why, "weights": weight_bytes(spec, sizes, asked["dtype"], asked["weights"])}
 
 

@@ -11,6 +11,7 @@ from common.files import read_json, write_text
 from common.progress import log
 from models.config import HardwareConfig
 from pipeline.cli.options import Debug, guarded
+from pipeline.plan.prices import check_price
 from pipeline.report.load import Point, page, table
 from pipeline.run.children import ChildFailed, ask
 from pipeline.run.runner import child_env
@@ -56,8 +57,8 @@ def serve(
     }
 
     def work() -> int:
-        if price is not None and not 0 < price < math.inf:
-            raise UserError("an hour costs more than nothing", where="--price", fix="write dollars, or leave it out")
+        if price is not None:
+            check_price(price)
         lengths, rates = [_length(text) for text in length or ["512x256"]], [_rate(text) for text in qps or ["inf"]]
         inputs = {"endpoint": endpoint.rstrip("/"), "models": model}
         return _bench(

@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,14 +84,25 @@ def test_a_damaged_training_is_never_told_to_be_deleted(result: Path) -> None:
     assert "rename the folder to result.partial" in told.value.fix and "delete" not in told.value.fix
 
 
-def test_nothing_is_read_twice_and_what_moves_stays_known(result: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_read_twice_and_what_moves_stays_known(result: Path) -> None:
     digests = Digests()
     noted = note_files(result, digests, {"dataset.json": "1" * 64})
     assert noted["dataset.json"] == "1" * 64, "the stage's own word"
     moved = result.rename(result.with_name("moved"))
     digests.moved(result, moved)
-    monkeypatch.setattr("common.digests.known.digest_file", lambda path: pytest.fail(f"{path} is read"))
+    opened: set[str] = set()
+    watching = [True]
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open" and watching:
+            opened.add(str(arguments[0]))
+
+    sys.addaudithook(watch)  # for good: it is told to look away
     check_files(moved, noted, digests, "")
+    again = [path for path in opened if path.startswith(str(moved))]
+    check_files(moved, {name: noted[name] for name in noted if name != "dataset.json"}, Digests(), "")
+    watching.clear()
+    assert again == [] and any(path.startswith(str(moved)) for path in opened), "and it sees what is read"
 
 
 def test_a_damaged_memory_of_digests_is_no_memory(result: Path, tmp_path: Path) -> None:

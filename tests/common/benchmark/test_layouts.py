@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from common.benchmark import layouts, verilog_eval
+from common.benchmark import verilog_eval
 from common.benchmark.folder import Folder, benchmark_folder
-from common.benchmark.layouts import load_benchmark, read_benchmark
-from common.benchmark.problems import Problem
+from common.benchmark.layouts import LAYOUTS, load_benchmark, read_benchmark
+from common.benchmark.problems import Benchmark, Problem
 from common.errors import UserError
 
 PROBLEMS = tuple(
@@ -86,24 +86,26 @@ class Nested:
         return Problem(task_id, *(folder.text(f"{task_id}/{name}") or "" for name in names))
 
 
-def test_another_layout_is_one_module(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layouts, "LAYOUTS", (verilog_eval, Nested))
+def test_another_layout_is_one_module(folder: Path, tmp_path: Path) -> None:
+    def load(path: str) -> Benchmark:
+        return read_benchmark(benchmark_folder(path), layouts=(*LAYOUTS, Nested()))
+
     for task in ("adder", "fifo"):
         (tmp_path / "rtllm" / task).mkdir(parents=True)
         for name in ("design_description.txt", f"verified_{task}.v", "testbench.v"):
             (tmp_path / "rtllm" / task / name).write_text(f"{name} of {task}\n")
-    found = load_benchmark(str(tmp_path / "rtllm"))
+    found = load(str(tmp_path / "rtllm"))
     assert [problem.reference for problem in found.problems] == [
         "verified_adder.v of adder\n",
         "verified_fifo.v of fifo\n",
     ]
-    assert load_benchmark(str(folder)).problems == PROBLEMS
+    assert load(str(folder)).problems == PROBLEMS
     (tmp_path / "rtllm" / "fifo").rename(tmp_path / "elsewhere")
     (tmp_path / "rtllm" / "fifo").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UserError, match="leaves the checkout"):
-        load_benchmark(str(tmp_path / "rtllm"))
+        load(str(tmp_path / "rtllm"))
     with pytest.raises(UserError, match=r"no problems \(\*_prompt.*TASK/testbench"):
-        load_benchmark(str(tmp_path / "elsewhere"))
+        load(str(tmp_path / "elsewhere"))
 
 
 def test_no_folder_no_problems_and_no_text(folder: Path, tmp_path: Path) -> None:
