@@ -25,12 +25,14 @@ def planned(job: dict[str, Any]) -> dict[str, Any]:
     config, hardware = TrainConfig.model_validate(job["config"]), HardwareConfig.model_validate(job["hardware"])
     slice_, spec = slice_of(job["slice"]), ModelFolder(Path(job["model"])).spec
     devices, batch = slice_devices(slice_), (config.batch_size, job["length"])
-    sizes, _ = mesh_sizes(hardware, len(devices), spec, config.batch_size)
+    sizes, _ = mesh_sizes(hardware, len(devices), spec, config.batch_size // config.accumulate)
     mesh = laid_out([sizes.get(axis, 1) for axis in AXES], devices)
-    check_batch(mesh, config.batch_size)
+    check_batch(mesh, config.batch_size, config.accumulate)
     lowered = abstract_step(spec, config, mesh, batch, job["dtype"]).lower()
     start = time.monotonic()
-    found = estimate(lowered.compile(), slice_.chip, head_chunks(mesh, spec.vocab, batch))
+    found = estimate(
+        lowered.compile(), slice_.chip, head_chunks(mesh, spec.vocab, (batch[0] // config.accumulate, batch[1]))
+    )
     return {"step": dataclasses.asdict(found), "tokens": batch[0] * batch[1], "compiled": time.monotonic() - start}
 
 

@@ -1,8 +1,8 @@
 """`python -m models.folder.sizes JOB.json`: what a model comes to on so many devices, by arithmetic alone.
 
-JOB = {"model", "train": {"devices", "hardware", "batch", "dtype", "weights"}, "serve": {"devices", "tp", "replicate",
-"dtype", "weights"}}, either left out. The answer: parameters, bytes of the files, and for each the mesh with bytes of
-weights on a device; or the error that names the constraint.
+JOB = {"model", "train": {"devices", "hardware", "batch", "accumulate", "dtype", "weights"}, "serve": {"devices", "tp",
+"replicate", "dtype", "weights"}}, either left out. The answer: parameters, bytes of the files, and for each the mesh
+with bytes of weights on a device; or the error that names the constraint.
 """
 
 import math
@@ -50,8 +50,8 @@ def weight_bytes(spec: DecoderSpec, sizes: dict[str, int], dtype: str, weights: 
 
 def _train(spec: DecoderSpec, asked: dict[str, Any]) -> dict[str, Any]:
     hardware = HardwareConfig.model_validate(asked["hardware"])
-    sizes, why = mesh_sizes(hardware, asked["devices"], spec, asked["batch"])
-    check_batch(_mesh(sizes), asked["batch"])
+    sizes, why = mesh_sizes(hardware, asked["devices"], spec, asked["batch"] // asked["accumulate"])
+    check_batch(_mesh(sizes), asked["batch"], asked["accumulate"])
     return {"mesh": sizes, "why": why, "weights": weight_bytes(spec, sizes, asked["dtype"], asked["weights"])}
 
 

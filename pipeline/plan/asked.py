@@ -35,8 +35,9 @@ class Question:
         if self.stage == "train":
             dtype = "float32" if recipe.train.method == "full" else recipe.model.dtype
             hardware = recipe.hardware.model_dump(mode="json")
-            about = {"hardware": hardware, "batch": recipe.train.batch_size, "weights": recipe.train.weights}
-            return {"devices": self.slice.chips, "dtype": dtype, **about}
+            train = recipe.train.model_dump(mode="json", include={"accumulate", "weights"})
+            batch = {"hardware": hardware, "batch": recipe.train.batch_size}
+            return {"devices": self.slice.chips, "dtype": dtype, **batch, **train}
         serve = recipe.serve.model_dump(mode="json")
         return {"devices": self.slice.chips} | {key: serve[key] for key in ("tp", "replicate", "dtype", "weights")}
 

@@ -46,12 +46,14 @@ def test_bytes_on_a_device_are_those_of_the_decoder() -> None:
 def test_each_stage_is_fitted_or_refused_by_itself() -> None:
     folder = str(ASSETS / "tiny-gemma4")
     hardware = {"mesh": {"fsdp": 3}}
-    train = {"devices": 4, "hardware": hardware, "batch": 4, "dtype": "float32", "weights": None}
+    train = {"devices": 4, "hardware": hardware, "batch": 4, "accumulate": 1, "dtype": "float32", "weights": None}
     serve = {"devices": 2, "tp": 64, "replicate": "none", "dtype": "float32", "weights": None}
     found = sizes_of({"model": folder, "train": train, "serve": serve})
     assert "4 devices" in found["train"]["refused"]["what"] and found["train"]["refused"]["fix"]
     assert "tp = 64" in found["serve"]["refused"]["what"]
     found = sizes_of({"model": folder, "train": train | {"hardware": {"mesh": {"fsdp": 4}}, "batch": 6}})
     assert found["train"]["refused"]["where"] == "train.batch_size" and "serve" not in found
+    halves = {"hardware": {"mesh": {"fsdp": 4}}, "batch": 8, "accumulate": 4}
+    assert "4 micro batches" in sizes_of({"model": folder, "train": train | halves})["train"]["refused"]["what"]
     one = sizes_of({"model": folder, "train": train | {"devices": 1, "hardware": {}}})
     assert one["train"]["weights"] == 4 * one["parameters"] and one["train"]["mesh"] == {"fsdp": 1, "tp": 1}
