@@ -15,6 +15,7 @@ from common.machine.estimate import estimate
 from models.folder.abstract import abstract_decoder
 from models.folder.opened import ModelFolder
 from models.mesh import laid_out, serving_tp, slice_devices
+from models.quant.layout import mode_to_load
 from serve.config import ServeConfig
 from serve.engine.definitions import Definitions, steps_of
 
@@ -23,11 +24,13 @@ def planned(job: dict[str, Any]) -> dict[str, Any]:
     """Bytes and seconds of a dispatch of decode, every slot full, and of one prompt of `max_length`. Raises UserError
     for a tp that the model does not divide over."""
     config = ServeConfig.model_validate(job["config"])
-    slice_, spec = slice_of(job["slice"]), ModelFolder(Path(job["model"])).spec
+    model = ModelFolder(Path(job["model"]))
+    slice_, spec = slice_of(job["slice"]), model.spec
+    weights, _ = mode_to_load(model.stored, config.weights)
     devices = slice_devices(slice_)
     tp, _ = serving_tp(config.tp, config.replicate, spec, len(devices))
     mesh = laid_out([1, 1, tp], devices[:tp])
-    decoder = abstract_decoder(spec, config.dtype, False, mesh, config.weights, config.attention)
+    decoder = abstract_decoder(spec, config.dtype, False, mesh, weights, config.attention)
     steps = steps_of(config.decode_steps, decoder.attention.platform)
     programs = Definitions(decoder, config.slots, config.max_length, steps, frozenset({1}))
     start = time.monotonic()

@@ -15,6 +15,7 @@ from common.machine.estimate import estimate
 from models.config import HardwareConfig
 from models.folder.opened import ModelFolder
 from models.mesh import AXES, check_batch, laid_out, mesh_sizes, slice_devices
+from models.quant.layout import mode_to_load
 from train.abstract import abstract_step, head_chunks
 from train.config import TrainConfig
 
@@ -23,11 +24,14 @@ def planned(job: dict[str, Any]) -> dict[str, Any]:
     """Bytes and seconds of a step over full rows, all supervised. Raises UserError for a mesh that the model or the
     batch does not divide over."""
     config, hardware = TrainConfig.model_validate(job["config"]), HardwareConfig.model_validate(job["hardware"])
-    slice_, spec = slice_of(job["slice"]), ModelFolder(Path(job["model"])).spec
+    model = ModelFolder(Path(job["model"]))
+    slice_, spec = slice_of(job["slice"]), model.spec
+    weights, _ = mode_to_load(model.stored, config.weights)
     devices, batch = slice_devices(slice_), (config.batch_size, job["length"])
     sizes, _ = mesh_sizes(hardware, len(devices), spec, config.batch_size // config.accumulate)
     mesh = laid_out([sizes.get(axis, 1) for axis in AXES], devices)
     check_batch(mesh, config.batch_size, config.accumulate)
+    config = config.model_copy(update={"weights": weights})
     lowered = abstract_step(spec, config, mesh, batch, job["dtype"]).lower()
     start = time.monotonic()
     found = estimate(

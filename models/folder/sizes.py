@@ -20,7 +20,7 @@ from models.families import rows
 from models.folder.opened import ModelFolder
 from models.leaf import Leaf
 from models.mesh import AXES, check_batch, mesh_sizes, serving_tp, weight_sharding
-from models.quant.layout import Mode, mode_of, shapes
+from models.quant.layout import Mode, mode_of, mode_to_load, shapes
 from models.spec import DecoderSpec
 
 BYTES = {"float32": 4, "bfloat16": 2}
@@ -71,7 +71,8 @@ def sizes_of(job: dict[str, Any]) -> dict[str, Any]:
     for stage, fit in stages.items():
         if stage in job:
             try:
-                found[stage] = fit(model.spec, job[stage])
+                weights, _ = mode_to_load(model.stored, job[stage]["weights"])
+                found[stage] = fit(model.spec, job[stage] | {"weights": weights})
             except UserError as error:
                 found[stage] = {"refused": {"what": error.what, "where": error.where, "fix": error.fix}}
     return found

@@ -29,6 +29,10 @@ async def measure(config: BenchConfig, inputs: BenchInputs, out: Path) -> list[s
     headers = {"authorization": f"Bearer {key}"} if key else {}
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     names = []
+    try:
+        httpx.URL(inputs.endpoint)
+    except httpx.InvalidURL as error:
+        raise UserError(f"no address: {error}", where=inputs.endpoint, fix="write http://HOST:PORT/v1") from None
     async with httpx.AsyncClient(
         base_url=inputs.endpoint, headers=headers, timeout=config.timeout, limits=limits, trust_env=False
     ) as client:

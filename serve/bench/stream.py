@@ -50,7 +50,7 @@ async def ask(client: httpx.AsyncClient, path: str, one: Ask) -> Timing:
                 timing.error = f"{answer.status_code}: {text[:500]}"
                 return timing
             await _read(answer, timing)
-    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError, TypeError, AttributeError) as error:
         timing.error = f"{type(error).__name__}: {error}"
     if not timing.error and (timing.first == 0.0 or timing.output == 0):
         timing.error = "the stream ended without a token, or without the usage that was asked for"
@@ -75,7 +75,7 @@ async def _read(answer: httpx.Response, timing: Timing) -> None:
                 timing.gaps.append(now - last[choice["index"]])
             last[choice["index"]] = now
         if usage := event.get("usage"):
-            timing.input, timing.output = usage["prompt_tokens"], usage["completion_tokens"]
+            timing.input, timing.output = int(usage["prompt_tokens"]), int(usage["completion_tokens"])
 
 
 def _shows(choice: dict[str, Any]) -> bool:

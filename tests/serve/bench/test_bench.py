@@ -41,6 +41,9 @@ def test_what_cannot_be_measured_is_said(server: Server, tmp_path: Path) -> None
     assert unknown.returncode == 2 and "other" in unknown.stderr and "Traceback" not in unknown.stderr
     nobody = bench("http://127.0.0.1:9/v1", tmp_path, "--model", "tiny")
     assert nobody.returncode == 2 and "no answer" in nobody.stderr
+    for address in ("http://[bad/v1", "localhost", "http://h:99999/v1", ""):
+        none = bench(address, tmp_path, "--model", "tiny")
+        assert none.returncode == 2 and "Traceback" not in none.stderr, none.stderr
     for flags, said in (
         (("--length", "5"), "--length"),
         (("--length", "0x5"), "--length"),

@@ -95,6 +95,13 @@ STREAMS = {
     "nothing": ("data: [DONE]\n\n", "without a token"),
     "an error within": (EVENT % 0 + 'data: {"error": {"message": "gone"}}\n\n', "gone"),
     "no JSON": ("data: {\n\n", "JSONDecodeError"),
+    "a list": ("data: []\n\n", "AttributeError"),
+    "a number": ("data: 5\n\n", "TypeError"),
+    "choices of text": ('data: {"choices": "x"}\n\n', "AttributeError"),
+    "usage of words": (
+        EVENT % 0 + 'data: {"usage": {"prompt_tokens": "few", "completion_tokens": 4}}\n\n',
+        "ValueError",
+    ),
     "another shape": ('data: {"choices": [{"text": "x"}]}\n\n', "KeyError"),
 }
 
