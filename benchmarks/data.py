@@ -147,7 +147,7 @@ def _child(script: str, *arguments: str) -> dict[str, float]:
 
 
 def _trl(python: str, place: Path, path: Path) -> dict[str, float]:
-    script = str(ROOT / "benchmarks" / "trl_prep.py")
+    script = str(ROOT / "benchmarks" / "peers" / "trl_prep.py")
     command = [python, script, str(place / "model"), str(path), str(MAX_LENGTH), GENERATION]
     answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(answer.stdout.splitlines()[-1])

@@ -4,7 +4,7 @@
 iverilog + vvp (the flags of the official Makefile) run one at a time, before and after ours in each round; since cores
 that are all busy are slower each, bare runs on all of them at once are told too. CPU seconds count the processes of
 each side, the parent included. References are graded, as if written by a model; the golden runs come before the clock
-starts. `--neighbours`: see `benchmarks.neighbours`, instead.
+starts. `--neighbours`: see `benchmarks.grader.neighbours`, instead.
 """
 
 import argparse
@@ -18,8 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import neighbours
 from benchmarks.cpu import cpu_seconds
+from benchmarks.grader import neighbours
 from common.benchmark.layouts import load_benchmark
 from common.benchmark.problems import Problem
 from common.machine import cores

@@ -161,7 +161,7 @@ def main() -> None:
         peaks["ours"].append(peak)
         if not given.no_peft:
             _remove(place / "peft")
-            command = (str(ROOT / "benchmarks/peft_merge.py"), str(base), str(place / "exported/adapter"))
+            command = (str(ROOT / "benchmarks/peers/peft_merge.py"), str(base), str(place / "exported/adapter"))
             seconds, cpu, peak = process(sys.executable, *command, str(place / "peft"))
             times["peft"].append(seconds)
             cpus["peft"].append(cpu)

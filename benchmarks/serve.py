@@ -30,7 +30,7 @@ from transformers import Gemma3ForCausalLM, Gemma3TextConfig, PreTrainedTokenize
 from benchmarks.cpu import cpu_seconds
 from common.machine import cores
 
-CHILD = Path(__file__).with_name("generators.py")
+CHILD = Path(__file__).parent / "peers" / "generators.py"
 PROBE_BYTES = 1 << 28
 
 

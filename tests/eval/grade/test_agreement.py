@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.agreement import compare, official
-from benchmarks.mutants import BROKEN, mutants
+from benchmarks.grader.agreement import compare, official
+from benchmarks.grader.mutants import BROKEN, mutants
 from common.benchmark.layouts import load_benchmark
 from eval.grade import simulate
 from eval.grade.simulate import Simulator

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.forgery import BENDS, CLOCKS, HIDDEN, attacks, constant
+from benchmarks.grader.forgery import BENDS, CLOCKS, HIDDEN, attacks, constant
 from common.benchmark.problems import Problem
 from eval.grade import preprocess, simulate
 from eval.grade.admit import Refused, admit

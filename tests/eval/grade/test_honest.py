@@ -3,7 +3,7 @@
 
 import pytest
 
-from benchmarks.agreement import official, run_bare
+from benchmarks.grader.agreement import official, run_bare
 from common.benchmark.problems import Problem
 from eval.grade import preprocess, simulate
 from eval.grade.simulate import Simulator

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.agreement import official as analyzed
-from benchmarks.agreement import run_bare
+from benchmarks.grader.agreement import official as analyzed
+from benchmarks.grader.agreement import run_bare
 from common.benchmark.problems import Problem
 from eval.grade import simulate
 from eval.grade.extract import Rule, extract, official

@@ -1,7 +1,8 @@
 """TRL's preparation of the same conversations, for `benchmarks/data.py --trl PYTHON`: a peer in a process of its own.
 
-Usage: PYTHON benchmarks/trl_prep.py TOKENIZER ROWS MAX_LENGTH TEMPLATE. What is timed is `SFTTrainer`'s own preparation
-(template, tokens, assistant mask, truncation) with `assistant_only_loss` and two workers; the rows are read before.
+Usage: PYTHON benchmarks/peers/trl_prep.py TOKENIZER ROWS MAX_LENGTH TEMPLATE. What is timed is `SFTTrainer`'s own
+preparation (template, tokens, assistant mask, truncation) with `assistant_only_loss` and two workers; the rows are
+read before.
 """
 
 import json

@@ -17,7 +17,7 @@ Work = Callable[[list[list[int]], int, int, float, float], int]
 
 
 def tapeout(model: str, sequences: int, length: int) -> Work:
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     from models.text.prompt import load_tokenizer  # noqa: PLC0415
     from serve.config import ServeConfig  # noqa: PLC0415
     from serve.engine.engine import generate  # noqa: PLC0415

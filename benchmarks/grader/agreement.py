@@ -1,9 +1,9 @@
 """Our verdicts beside the official harness's, for references, mutated references and broken code of a dataset.
 
-`python -m benchmarks.agreement DATASET_ROOT [--jobs N] [--seconds S] [--problems N]`: every `dataset_*` folder below
-the root, or the root itself. The official verdict is what NVlabs/verilog-eval's Makefile and sv-iv-analyze conclude:
-compile design, testbench and reference with their flags, run for at most `seconds` (30 there), read the log line by
-line until one tells. It runs bare: give it no code from a model.
+`python -m benchmarks.grader.agreement DATASET_ROOT [--jobs N] [--seconds S] [--problems N]`: every `dataset_*` folder
+below the root, or the root itself. The official verdict is what NVlabs/verilog-eval's Makefile and sv-iv-analyze
+conclude: compile design, testbench and reference with their flags, run for at most `seconds` (30 there), read the log
+line by line until one tells. It runs bare: give it no code from a model.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks.mutants import BROKEN, mutants
+from benchmarks.grader.mutants import BROKEN, mutants
 from common.benchmark.folder import DATASETS
 from common.benchmark.layouts import load_benchmark
 from common.benchmark.problems import Problem

@@ -1,8 +1,8 @@
 """Wrong designs that bend what the testbench compares, in every way of hiding that was found; none may pass.
 
-`python -m benchmarks.forgery DATASET [--problems N] [--jobs N] [--blind]`: each bend plain on each problem, and each
-hidden in each way on the first. `--blind` skips admission: the guards alone then have to hold. A problem whose outputs
-are always 0 (or unknown) is passed by a constant design rightly and left out.
+`python -m benchmarks.grader.forgery DATASET [--problems N] [--jobs N] [--blind]`: each bend plain on each problem,
+and each hidden in each way on the first. `--blind` skips admission: the guards alone then have to hold. A problem
+whose outputs are always 0 (or unknown) is passed by a constant design rightly and left out.
 """
 
 import argparse

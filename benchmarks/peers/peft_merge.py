@@ -1,6 +1,6 @@
 """The peer of benchmarks/merge.py, a process of its own: PEFT's merge_and_unload and save_pretrained.
 
-python benchmarks/peft_merge.py BASE ADAPTER OUT
+python benchmarks/peers/peft_merge.py BASE ADAPTER OUT
 """
 
 import os

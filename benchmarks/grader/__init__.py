@@ -1,0 +1,1 @@
+"""Attacks on the grader, and its agreement with the official harness."""
