@@ -10,21 +10,21 @@ import sys
 _PR_SET_PDEATHSIG = 1
 
 
-def _begin() -> bool:
-    """Open streams and a safe path; whether this is a child of ours."""
+def _begin(as_file: bool) -> bool:
+    """Open streams and a safe path; whether this is a child of ours, which only this file, run by its place, begins."""
     given = list(sys.path)
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
     from common import safe_path  # noqa: PLC0415  from here, whatever the path holds besides
 
     safe_path.open_streams()
-    child = sys.argv[1:2] == [safe_path.CHILD]
+    child = as_file and sys.argv[1:2] == [safe_path.CHILD]
     sys.path[:] = safe_path.ours_first(given if child else safe_path.without_working_folder(given))
     return child
 
 
-def main() -> None:
+def main(as_file: bool = False) -> None:
     """The command line, or in a child the module that it names."""
-    if _begin():
+    if _begin(as_file):
         _run_child()
         return
     import signal  # noqa: PLC0415  not before the path is safe
@@ -59,4 +59,4 @@ def _run_child() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(as_file=True)

@@ -93,6 +93,13 @@ def test_the_command_line_itself(pythonpath: str | None, tmp_path: Path, entry: 
     assert not log.exists(), log.read_text()
 
 
+def test_the_command_line_is_no_child(entry: Path) -> None:
+    """What starts the children is not for those who type: it would run any module."""
+    command = [sys.executable, entry, "--child", "0", "this"]
+    done = subprocess.run(command, env=clean(None), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "") and "--child" in done.stderr
+
+
 def test_python_m_tapeout_beside_modules_of_our_names(tmp_path: Path, log: Path) -> None:
     make_hostile(tmp_path, log, custom=False)
     for name in ("re", "runpy", "typing", "subprocess"):  # of those, Python's own `-m` runs the hostile ones itself
