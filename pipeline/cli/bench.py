@@ -91,7 +91,7 @@ def _rate(text: str) -> float | None:
 def _bench(job: dict[str, Any], out: Path, price: float | None, debug: bool) -> int:
     answer = ask(MODULE, job, child_env(HardwareConfig(), None, debug))
     if answer.code != 0:
-        raise ChildFailed("bench serve", answer.code)
+        raise ChildFailed("bench serve", answer.code, keeps=False)
     points = [Point.of(read_json(out / name), price) for name in answer.said]
     text = table(points)
     print(text)

@@ -71,7 +71,7 @@ def ask_compiler(recipe: Recipe, question: Question, cache: Path, env: dict[str,
 def _answer(module: str, job: dict[str, Any], env: dict[str, str]) -> dict[str, Any]:
     answer = ask(module, job, env)
     if answer.code:
-        raise ChildFailed("plan", answer.code)
+        raise ChildFailed("plan", answer.code, keeps=False)
     return answer.said
 
 

@@ -152,9 +152,10 @@ def _told(module: str, job: dict[str, Any], env: dict[str, str], stdout: process
 class ChildFailed(Exception):
     """A stage's process ended with something else than 0; it has said why on standard error."""
 
-    def __init__(self, step: str, code: int):
-        super().__init__(step, code)
-        self.step, self.code = step, code
+    def __init__(self, step: str, code: int, keeps: bool = True):
+        """`keeps`: whether it is a step of work that goes on from what it has finished."""
+        super().__init__(step, code, keeps)
+        self.step, self.code, self.keeps = step, code, keeps
 
     @property
     def exit_code(self) -> int:
@@ -163,7 +164,7 @@ class ChildFailed(Exception):
 
     def __str__(self) -> str:
         if self.code == EXIT_USER_ERROR:
-            return f"{self.step} stopped; what is finished is kept"
+            return f"{self.step} stopped" + ("; what is finished is kept" if self.keeps else "")
         if self.code == -signal.SIGKILL:
             return f"{self.step} was killed from outside (out of memory?); the same command goes on from there"
         ended = f"was ended by signal {-self.code}" if self.code < 0 else f"failed with exit code {self.code}"
